@@ -1,0 +1,218 @@
+//! One running incarnation of a session, and the right to send to it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
+
+use crate::session::{Service, SessionId};
+
+/// The identity of one incarnation: of a pod, or of one start of local processes. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InstanceUid(pub Uuid);
+
+/// One running pod, or the process groups of one start. Shared by all who send to it.
+#[derive(Debug)]
+pub struct Instance {
+    session: SessionId,
+    uid: InstanceUid,
+    addresses: Box<[SocketAddr]>,
+    /// By service: how often its program was exchanged, so that a probe of an earlier one ends.
+    rounds: Box<[AtomicU32]>,
+    since: Instant,
+    open: AtomicU32,
+    leases: AtomicU32,
+    tunnels: AtomicU32,
+    /// Milliseconds after `since`.
+    used: AtomicU64,
+    ended: AtomicBool,
+    end: Notify,
+}
+
+/// The right to send to one service of a running instance, and the only handle to it. Counts as use while it lives:
+/// the body or the tunnel of a request holds it to its end.
+#[derive(Debug)]
+#[must_use]
+pub struct Lease {
+    instance: Arc<Instance>,
+    service: Service,
+}
+
+impl Instance {
+    /// A new incarnation with no service open; `addresses` is by [`Service::index`].
+    #[must_use]
+    pub fn new(session: SessionId, uid: InstanceUid, addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            session,
+            uid,
+            rounds: addresses.iter().map(|_| AtomicU32::new(0)).collect(),
+            addresses: addresses.into(),
+            since: Instant::now(),
+            open: AtomicU32::new(0),
+            leases: AtomicU32::new(0),
+            tunnels: AtomicU32::new(0),
+            used: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            end: Notify::new(),
+        }
+    }
+
+    /// Which session it is.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Which incarnation it is.
+    #[must_use]
+    pub fn uid(&self) -> InstanceUid {
+        self.uid
+    }
+
+    /// Where `service` listens, or will.
+    #[must_use]
+    pub fn address(&self, service: Service) -> SocketAddr {
+        self.addresses[service.index()]
+    }
+
+    /// All addresses, by [`Service::index`].
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Its services.
+    pub(super) fn services(&self) -> impl Iterator<Item = Service> + use<> {
+        Service::first(self.addresses.len())
+    }
+
+    /// Which program of the service a probe is about.
+    pub(super) fn round(&self, service: Service) -> u32 {
+        self.rounds[service.index()].load(Relaxed)
+    }
+
+    /// Voids the probes of the service's program so far.
+    pub(super) fn next_round(&self, service: Service) {
+        self.rounds[service.index()].fetch_add(1, Relaxed);
+    }
+
+    /// When this gateway first saw it.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether `service` accepted a connection from here and has not refused one since.
+    #[must_use]
+    pub fn is_open(&self, service: Service) -> bool {
+        self.open.load(Relaxed) & (1 << service.index()) != 0
+    }
+
+    /// Only the table's writer says so.
+    pub(super) fn set_open(&self, service: Service, open: bool) {
+        let bit = 1 << service.index();
+        if open {
+            self.open.fetch_or(bit, Relaxed)
+        } else {
+            self.open.fetch_and(!bit, Relaxed)
+        };
+    }
+
+    /// Only the table's writer says so. Wakes all who wait in [`ended`](Self::ended).
+    pub(super) fn end(&self) {
+        self.ended.store(true, Relaxed);
+        self.end.notify_waiters();
+    }
+
+    /// Waits until the instance is gone or being ended. Cancelling it does nothing.
+    pub async fn ended(&self) {
+        let end = self.end.notified();
+        if !self.ended.load(Relaxed) {
+            end.await;
+        }
+    }
+
+    /// Requests and tunnels in flight.
+    #[must_use]
+    pub fn leases(&self) -> u32 {
+        self.leases.load(Relaxed)
+    }
+
+    /// Open tunnels.
+    #[must_use]
+    pub fn tunnels(&self) -> u32 {
+        self.tunnels.load(Relaxed)
+    }
+
+    /// When a lease of it was last taken or given back.
+    #[must_use]
+    pub fn used(&self) -> Instant {
+        self.since + std::time::Duration::from_millis(self.used.load(Relaxed))
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.used.fetch_max(now, Relaxed);
+    }
+}
+
+impl Lease {
+    pub(super) fn new(instance: Arc<Instance>, service: Service) -> Self {
+        instance.leases.fetch_add(1, Relaxed);
+        instance.touch();
+        Self { instance, service }
+    }
+
+    /// The instance it is a lease of.
+    #[must_use]
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// The service it is a lease of.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
+    /// Where to connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.instance.address(self.service)
+    }
+
+    /// Waits until the instance is gone or being ended: the body or tunnel that holds the lease ends then.
+    pub async fn ended(&self) {
+        self.instance.ended().await;
+    }
+
+    /// Counts one tunnel while the guard lives.
+    pub fn tunnel(&self) -> TunnelGuard {
+        self.instance.tunnels.fetch_add(1, Relaxed);
+        TunnelGuard(Arc::clone(&self.instance))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.instance.leases.fetch_sub(1, Relaxed);
+        self.instance.touch();
+    }
+}
+
+/// One open tunnel of an instance, for as long as it lives.
+#[derive(Debug)]
+#[must_use]
+pub struct TunnelGuard(Arc<Instance>);
+
+impl Drop for TunnelGuard {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,147 @@
+//! The one seam between proxying and what runs sessions.
+//!
+//! The traits are defined here, where they are used; the spawners implement them. Calls across the seam take
+//! milliseconds to minutes, so boxed futures cost nothing, and no type of a spawner's own world crosses it.
+
+use std::{error::Error, fmt, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::table::Facts;
+use crate::session::{Found, Grant, Plan, Reason, SessionId};
+
+/// Runs sessions. Every call may be dropped, repeated, or raced by another replica.
+pub trait Spawner: Send + Sync + 'static {
+    /// Reports all running sessions, then `synced`, then every change; returns only what no retry mends.
+    fn watch(&self, facts: Facts) -> BoxFuture<'_, SpawnError>;
+
+    /// Reads the durable record of one session past the watch.
+    ///
+    /// # Errors
+    /// If the record cannot be read.
+    fn look(&self, id: SessionId) -> BoxFuture<'_, Result<Seen, SpawnError>>;
+
+    /// Makes what is missing of the session, reporting stages and the instance as `facts`; returns when all is asked
+    /// for, not when it is ready. Of a session that runs, it starts again the services that failed.
+    ///
+    /// # Errors
+    /// If something could not be made. What was made stays, and the next call goes on from there.
+    fn ensure<'a>(
+        &'a self,
+        id: SessionId,
+        plan: &'a Plan,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<(), SpawnError>>;
+
+    /// Records when the session was last used. Does nothing for a session without a record.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    fn stamp(&self, id: SessionId, used: Timestamp) -> BoxFuture<'_, Result<(), SpawnError>>;
+
+    /// Records the session as stopped and ends its instance, keeping the workspace; returns when nothing of it runs.
+    /// A session that does not run is recorded as stopped; one without a record stays absent.
+    ///
+    /// # Errors
+    /// If the record cannot be written or the instance does not end.
+    fn stop<'a>(&'a self, id: SessionId, facts: &'a Facts)
+    -> BoxFuture<'a, Result<(), SpawnError>>;
+}
+
+/// Reads for people, never for the request line.
+pub trait Inspect: Send + Sync + 'static {
+    /// All recorded sessions after `after`, by id, at most `limit`.
+    ///
+    /// # Errors
+    /// If the records cannot be listed.
+    fn list(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Listed>, SpawnError>>;
+
+    /// The last lines each service of a session wrote, in the order of the configuration; empty where none did.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn tail(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<String>, SpawnError>>;
+}
+
+/// Decides what a new session is made from, before anything is written.
+pub trait Resolver: Send + Sync + 'static {
+    /// The plan of the session, for a sender with this grant.
+    ///
+    /// # Errors
+    /// If there is no such project, or the answer cannot be had.
+    fn plan(&self, id: SessionId, grant: Grant) -> BoxFuture<'_, Result<Plan, SpawnError>>;
+}
+
+/// What was read of a session's durable record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What the record says.
+    pub found: Found,
+    /// When the session was last used, if that was recorded.
+    pub used: Option<Timestamp>,
+}
+
+/// One session in a list for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The session.
+    pub id: SessionId,
+    /// What its record says.
+    pub seen: Seen,
+    /// What it is made from.
+    pub plan: Plan,
+}
+
+/// Why a spawner could not do what was asked. Cheap to clone: every waiter of a start gets one.
+#[derive(Debug, Clone)]
+pub struct SpawnError {
+    /// What people and programs are told.
+    pub reason: Arc<Reason>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// The plan of every session when nothing chooses another: the defaults of the configuration.
+pub struct DefaultPlan(pub Plan);
+
+impl Resolver for DefaultPlan {
+    fn plan(&self, _: SessionId, _: Grant) -> BoxFuture<'_, Result<Plan, SpawnError>> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+}
+
+impl SpawnError {
+    /// An error that is all said by its reason.
+    #[must_use]
+    pub fn new(reason: Reason) -> Self {
+        Self {
+            reason: Arc::new(reason),
+            source: None,
+        }
+    }
+
+    /// An error with what caused it.
+    #[must_use]
+    pub fn because(reason: Reason, source: impl Error + Send + Sync + 'static) -> Self {
+        Self {
+            reason: Arc::new(reason),
+            source: Some(Arc::new(source)),
+        }
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl Error for SpawnError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,5 @@
+//! session-gateway
+
+pub mod activator;
+pub mod session;
+pub mod shutdown;

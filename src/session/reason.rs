@@ -1,0 +1,103 @@
+//! Why a session, or one service of it, is not there.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Why a session or one of its services cannot be reached. A closed list: pages, the API and metrics name each by
+/// its [`code`](Self::code).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// The program of a service ended.
+    #[error("the service ended by itself, {status}")]
+    Exited {
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines it wrote, oldest first.
+        output: Arc<str>,
+    },
+    /// The program of a service ended, but processes it had started were still there; they were ended.
+    #[error(
+        "the service's main program ended, {status}, and left processes behind, which were ended"
+    )]
+    Abandoned {
+        /// How the main program ended.
+        status: ExitStatus,
+        /// The last lines it wrote, oldest first.
+        output: Arc<str>,
+    },
+    /// The program of a service cannot be run at all.
+    #[error("the service's command cannot be run")]
+    Unrunnable {
+        /// The operating system's words, with the command's name.
+        error: Arc<str>,
+    },
+    /// The service runs, and nothing accepts connections on its port.
+    #[error("nothing listens on port {port} after {}", humantime::format_duration(*.after))]
+    NotListening {
+        /// The port.
+        port: u16,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The session's disk or folder cannot be made or used.
+    #[error("the session's workspace cannot be used")]
+    Storage {
+        /// The operating system's words, with the path.
+        error: Arc<str>,
+    },
+    /// What runs sessions cannot be reached, or does not take orders now.
+    #[error("sessions cannot be started at present")]
+    Unavailable {
+        /// What it said.
+        error: Arc<str>,
+    },
+    /// The start ended without an answer: a defect of the gateway.
+    #[error("the start broke off inside the gateway")]
+    Internal,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By returning this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Reason {
+    /// Its stable name for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Exited { .. } => "service_exited",
+            Self::Abandoned { .. } => "service_abandoned",
+            Self::Unrunnable { .. } => "command_unrunnable",
+            Self::NotListening { .. } => "port_not_listening",
+            Self::Storage { .. } => "workspace_unusable",
+            Self::Unavailable { .. } => "spawner_unavailable",
+            Self::Internal => "start_broke_off",
+        }
+    }
+
+    /// What the program or the operating system said, if anything: lines for the operator.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        let text = match self {
+            Self::Exited { output, .. } | Self::Abandoned { output, .. } => output,
+            Self::Unrunnable { error } | Self::Storage { error } | Self::Unavailable { error } => {
+                error
+            }
+            Self::NotListening { .. } | Self::Internal => return None,
+        };
+        (!text.is_empty()).then_some(&**text)
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Ending in order: the stages of the end, and [`Drain`], which knows every task that is to end.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug_span};
+
+/// How far the end of the process has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Serving.
+    Serving,
+    /// Nothing new is taken; what runs is finished.
+    Draining,
+    /// Grace is over: whatever still runs ends now.
+    Ended,
+}
+
+/// Names, tracks and ends the tasks of one runtime. Cheap to clone; the only place that spawns.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    handle: Handle,
+    tasks: TaskTracker,
+    stage: watch::Receiver<Stage>,
+}
+
+/// Moves all drains of the process on; kept by the composition root.
+#[derive(Debug, Clone)]
+pub struct Ending(Arc<watch::Sender<Stage>>);
+
+impl Ending {
+    /// The process begins to serve.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(Stage::Serving)))
+    }
+
+    /// A drain for the tasks of the runtime behind `handle`.
+    #[must_use]
+    pub fn drain(&self, handle: Handle) -> Drain {
+        Drain {
+            handle,
+            tasks: TaskTracker::new(),
+            stage: self.0.subscribe(),
+        }
+    }
+
+    /// Goes on to `stage`; never back.
+    pub fn advance(&self, stage: Stage) {
+        self.0.send_if_modified(|now| {
+            let later = stage > *now;
+            *now = stage.max(*now);
+            later
+        });
+    }
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drain {
+    /// Runs a task on this drain's runtime. Dropping the handle does not end the task.
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.handle.spawn(
+            self.tasks
+                .track_future(task.instrument(debug_span!("task", name))),
+        )
+    }
+
+    /// Runs a task on the thread that calls, which must be a worker's runtime. No span: connections and tunnels are
+    /// many and live long.
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+    pub fn spawn_local(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(self.tasks.track_future(task));
+    }
+
+    /// Runs a blocking function off the runtime's threads. It cannot be cancelled: it must be short.
+    pub fn spawn_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tasks.spawn_blocking_on(work, &self.handle)
+    }
+
+    /// How far the end of the process has come, to be awaited.
+    #[must_use]
+    pub fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.clone()
+    }
+
+    /// Waits until the process has come to `stage`; for ever if nothing will move it there.
+    pub async fn reached(&self, stage: Stage) {
+        let mut now = self.stage.clone();
+        if now.wait_for(|now| *now >= stage).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for all tasks, at most until `deadline`; returns how many were left then.
+    pub async fn finish(&self, deadline: Instant) -> usize {
+        self.tasks.close();
+        if timeout_at(deadline, self.tasks.wait()).await.is_ok() {
+            0
+        } else {
+            self.tasks.len()
+        }
+    }
+}
