@@ -1,11 +1,309 @@
 //! Holds requests while a session starts.
+//!
+//! [`Activator::lease`] is what the request line asks for the right to send; the rest of this module is why it may
+//! have to wait. It promises: one start per session and replica, however many ask; no start cancelled by a client
+//! that leaves; no wait without an end.
 
+mod activity;
+mod config;
 mod instance;
 mod phase;
+mod probe;
+mod records;
 mod spawner;
+mod start;
 mod table;
 
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, info};
+
+pub use config::SpawnConfig;
 pub use instance::{Instance, InstanceUid, Lease, TunnelGuard};
 pub use phase::{Meanwhile, Trigger, Verdict, phase, verdict};
+pub use probe::{Probe, TcpProbe};
 pub use spawner::{DefaultPlan, Inspect, Listed, Resolver, Seen, SpawnError, Spawner};
 pub use table::{Broken, Fact, Facts, Slot, Table, ToProbe, Waiters};
+
+use crate::{
+    session::{Grant, Intent, Phase, Reason, Service, SessionId},
+    shutdown::Drain,
+};
+use records::Records;
+use start::Queue;
+
+/// Longest wait of a websocket's handshake. VS Code has no limit of its own there: a handshake never answered hangs
+/// its reconnect, and any answer lets it try again.
+const SOCKET_HOLD: Duration = Duration::from_secs(10);
+
+/// Who is told of starts, for figures.
+pub trait StartWatcher: Send + Sync + 'static {
+    /// A start ended, well or not, after this time.
+    fn started(&self, well: bool, took: Duration);
+}
+
+/// What an activator is made of.
+pub struct Parts {
+    /// Runs sessions.
+    pub spawner: Arc<dyn Spawner>,
+    /// Decides what new ones are made from.
+    pub resolver: Arc<dyn Resolver>,
+    /// Finds out whether their ports accept.
+    pub probe: Arc<dyn Probe>,
+    /// Is told of starts.
+    pub watcher: Arc<dyn StartWatcher>,
+    /// Section `spawn`.
+    pub config: SpawnConfig,
+    /// The tasks of the control runtime.
+    pub drain: Drain,
+}
+
+/// Leads requests to running sessions, and starts the missing ones. One per replica.
+pub struct Activator {
+    table: Arc<Table>,
+    spawner: Arc<dyn Spawner>,
+    resolver: Arc<dyn Resolver>,
+    watcher: Arc<dyn StartWatcher>,
+    records: Records,
+    queue: Queue,
+    config: SpawnConfig,
+    drain: Drain,
+}
+
+/// What a request wants to send to.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// The session.
+    pub id: SessionId,
+    /// The service of it.
+    pub service: Service,
+    /// What kind of request it is.
+    pub intent: Intent,
+    /// What its sender may do.
+    pub grant: Grant,
+}
+
+/// Why a request cannot be sent on now.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ActivateError {
+    /// The session, or its service, is not there, and this request does not wait for it.
+    #[error("session {0} is {name}", name = .1.name())]
+    NotReady(SessionId, Phase),
+    /// It was waited for as long as this kind of request is held.
+    #[error("session {0} is still {name} after {time}", name = .1.name(), time = humantime::format_duration(*.2))]
+    Held(SessionId, Phase, Duration),
+    /// As many requests as may be are held for it already.
+    #[error("session {0} has {1} requests waiting for it already")]
+    Crowded(SessionId, usize),
+    /// Where it stands cannot be found out.
+    #[error("what is recorded of session {0} cannot be read")]
+    Look(SessionId, #[source] SpawnError),
+}
+
+impl Activator {
+    /// Begins to watch and to probe, in tasks of `parts.drain` that end with the process.
+    #[must_use]
+    pub fn begin_watch(parts: Parts) -> Arc<Self> {
+        let (table, ports) = Table::new();
+        let probing = probe::run(
+            Arc::clone(&table),
+            ports,
+            parts.probe,
+            parts.config.timeout,
+            parts.drain.clone(),
+        );
+        parts.drain.spawn("probes", probing);
+        let activator = Arc::new(Self {
+            records: Records::new(Arc::clone(&parts.spawner)),
+            queue: Queue::of(parts.config.concurrent),
+            table,
+            spawner: parts.spawner,
+            resolver: parts.resolver,
+            watcher: parts.watcher,
+            config: parts.config,
+            drain: parts.drain,
+        });
+        activator
+            .drain
+            .spawn("activity", Arc::clone(&activator).keep());
+        let (spawner, facts) = (
+            Arc::clone(&activator.spawner),
+            Facts::new(Arc::clone(&activator.table)),
+        );
+        let ended = activator.drain.clone();
+        activator.drain.spawn("watch", async move {
+            tokio::select! {
+                error = spawner.watch(facts) => error!(%error, "sessions are no longer watched"),
+                () = ended.reached(crate::shutdown::Stage::Ended) => {}
+            }
+        });
+        activator
+    }
+
+    /// Returns the right to send to a service, starting the session first if it is not running and this request may.
+    ///
+    /// A running service costs no await. Otherwise it waits at most `spawn.hold`, a websocket at most 10 s. Dropping
+    /// the future abandons the wait, never the start.
+    ///
+    /// # Errors
+    /// `NotReady` at once for requests that do not wait and for what failed; `Held` after the wait; `Crowded` above
+    /// `spawn.held`; `Look` if the session's record cannot be read.
+    pub async fn lease(self: &Arc<Self>, wanted: Wanted) -> Result<Lease, ActivateError> {
+        match self.table.running(wanted.id, wanted.service) {
+            Some(lease) => Ok(lease),
+            None => Box::pin(self.wait(wanted)).await,
+        }
+    }
+
+    async fn wait(self: &Arc<Self>, wanted: Wanted) -> Result<Lease, ActivateError> {
+        let Wanted {
+            id,
+            service,
+            intent,
+            grant,
+        } = wanted;
+        let hold = if intent.is_socket() {
+            self.config.hold.min(SOCKET_HOLD)
+        } else {
+            self.config.hold
+        };
+        let deadline = Instant::now() + hold;
+        let mut place = None;
+        loop {
+            // In this order, or a change between the two would be slept through.
+            let waiters = self.table.slot(id).waiters;
+            let changed = waiters.changed.notified();
+            let slot = self.table.slot(id);
+            let phase = match phase(&slot, service, Instant::now()) {
+                Some(phase) => phase,
+                None => self.record(id).await?,
+            };
+            let meanwhile = match verdict(intent, self.config.trigger, &phase) {
+                Verdict::Forward => match self.table.running(id, service) {
+                    Some(lease) => return Ok(lease),
+                    None => continue,
+                },
+                Verdict::Start(meanwhile) if grant.spawn => {
+                    self.begin(id, grant);
+                    if meanwhile == Meanwhile::Hold {
+                        continue;
+                    }
+                    let phase =
+                        self::phase(&self.table.slot(id), service, Instant::now()).unwrap_or(phase);
+                    return Err(ActivateError::NotReady(id, phase));
+                }
+                Verdict::Start(_) => Meanwhile::Refuse,
+                Verdict::Leave(meanwhile) => meanwhile,
+            };
+            if meanwhile != Meanwhile::Hold {
+                return Err(ActivateError::NotReady(id, phase));
+            }
+            if !Arc::ptr_eq(&waiters, &slot.waiters) {
+                continue;
+            }
+            if place.is_none() {
+                place = Some(
+                    Place::take(&waiters, self.config.held)
+                        .ok_or(ActivateError::Crowded(id, self.config.held))?,
+                );
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                return Err(ActivateError::Held(id, phase, hold));
+            }
+        }
+    }
+
+    async fn record(&self, id: SessionId) -> Result<Phase, ActivateError> {
+        match self.records.look(id, &self.drain).await {
+            Ok(seen) => Ok(Phase::Idle(seen.found)),
+            Err(error) => Err(ActivateError::Look(id, error)),
+        }
+    }
+
+    /// Where a session stands as seen by one service of it, from its record if nothing of it is known here.
+    ///
+    /// # Errors
+    /// `Look` if the record cannot be read.
+    pub async fn phase(&self, id: SessionId, service: Service) -> Result<Phase, ActivateError> {
+        match phase(&self.table.slot(id), service, Instant::now()) {
+            Some(phase) => Ok(phase),
+            None => self.record(id).await,
+        }
+    }
+
+    /// What the session's record says, at most a second old.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn look(&self, id: SessionId) -> Result<Seen, SpawnError> {
+        self.records.look(id, &self.drain).await
+    }
+
+    /// Starts a session because somebody says so: no earlier failure keeps it waiting. Of a session that runs, the
+    /// services that failed are started again. Returns at once.
+    pub fn start(self: &Arc<Self>, id: SessionId, grant: Grant) {
+        self.table.apply(Fact::Forgiven(id));
+        self.begin(id, grant);
+    }
+
+    /// Stops a session and keeps its workspace; returns when nothing of it runs. Dropping the future abandons the
+    /// wait, never the stop.
+    ///
+    /// # Errors
+    /// If it could not be recorded as stopped, or something of it does not end.
+    pub async fn stop(self: &Arc<Self>, id: SessionId) -> Result<(), SpawnError> {
+        let activator = Arc::clone(self);
+        let stop = self.drain.spawn("stop", async move {
+            let facts = Facts::new(Arc::clone(&activator.table));
+            let outcome = activator.spawner.stop(id, &facts).await;
+            activator.records.forget(id);
+            if outcome.is_ok() {
+                activator.table.apply(Fact::Forgiven(id));
+                info!(session = %id, "session stopped");
+            }
+            outcome
+        });
+        stop.await
+            .unwrap_or_else(|_| Err(SpawnError::new(Reason::Internal)))
+    }
+
+    /// A connection to this service was refused: it is starting, for itself alone, until a probe gets through.
+    pub fn refused(&self, lease: &Lease) {
+        let instance = lease.instance();
+        self.table.apply(Fact::Closed(
+            instance.session(),
+            instance.uid(),
+            lease.service(),
+        ));
+    }
+
+    /// What is known of all sessions.
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+}
+
+/// One of the places of those who wait for a session, given back on drop.
+struct Place(Arc<Waiters>);
+
+impl Place {
+    fn take(waiters: &Arc<Waiters>, places: usize) -> Option<Self> {
+        let taken = waiters.held.fetch_add(1, Ordering::Relaxed);
+        let place = Self(Arc::clone(waiters));
+        (taken < places).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Everything else speaks in these types. Nothing here does I/O, and nothing here knows of HTTP connections,
 //! Kubernetes or configuration files.
 
+pub mod clock;
 mod id;
 mod intent;
 mod phase;
