@@ -1,0 +1,276 @@
+//! The request line: from a request's head to its answer, one step after the other.
+//!
+//! One [`Gateway`] per worker, on its thread alone. What it shares with the others, the activator, is written by
+//! control. [`answer`] is the only file that picks a status for a failure.
+
+mod answer;
+mod body;
+mod config;
+mod guard;
+mod headers;
+mod intent;
+mod listener;
+mod own;
+mod tunnel;
+mod upstream;
+
+use std::{net::IpAddr, rc::Rc, sync::Arc};
+
+use http::{HeaderValue, Request, Response, header, request::Parts};
+use hyper::{
+    body::{Body as _, Incoming},
+    upgrade::OnUpgrade,
+};
+
+pub use answer::Code;
+pub use config::GatewayConfig;
+pub use listener::{bind, serve};
+
+use crate::{
+    activator::{ActivateError, Activator, Lease, SpawnError, Wanted},
+    metrics::{By, Metrics, WorkerMeters},
+    session::{Action, Grant, Intent, Route, RouteError, Service, Services, SessionId},
+    shutdown::Drain,
+};
+use answer::Asker;
+use body::{Body, Upload};
+use guard::{Guard, GuardError};
+use headers::{AdmitError, Hop, SocketKey};
+use upstream::{Connection, Upstream, UpstreamError};
+
+/// What all workers share.
+pub struct Shared {
+    /// Leads to sessions.
+    pub activator: Arc<Activator>,
+    /// The services of every session.
+    pub services: Services,
+    /// The gateway's own section of the configuration.
+    pub config: GatewayConfig,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The request line of one worker.
+pub(crate) struct Gateway {
+    shared: Arc<Shared>,
+    guard: Guard,
+    upstream: Upstream,
+    meters: Arc<WorkerMeters>,
+    drain: Drain,
+}
+
+/// A request that may pass: who asks what of whom.
+struct Entry {
+    host: String,
+    upgrade: Option<SocketKey>,
+    client: IpAddr,
+    intent: Intent,
+    grant: Grant,
+    target: Target,
+}
+
+/// What it asks for.
+enum Target {
+    /// A service of a session, below this public path.
+    Service(SessionId, Service, String),
+    /// The same address with a slash.
+    Slash,
+    /// The session's own page.
+    Page(SessionId),
+    /// The session's public API.
+    Own(SessionId, Action),
+}
+
+/// Why a request gets no answer of its service. Closed: [`answer`] gives each a status and a code.
+#[derive(Debug, thiserror::Error)]
+enum GatewayError {
+    /// It is malformed.
+    #[error(transparent)]
+    Admit(#[from] AdmitError),
+    /// It addresses nothing.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// It may not pass.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// One of our own addresses does not serve its method; these it does.
+    #[error("this address serves {0} only")]
+    Method(&'static str),
+    /// The session is not there, as seen by this service; the flag tells whether a form is lost by it.
+    #[error("{0}")]
+    Activate(#[source] ActivateError, Service, bool),
+    /// The session could not be stopped.
+    #[error("the session could not be stopped")]
+    Stop(SessionId, #[source] SpawnError),
+    /// The service cannot be reached, or its answer cannot be sent on.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+impl Gateway {
+    fn new(shared: Arc<Shared>, worker: usize, drain: Drain) -> Rc<Self> {
+        Rc::new(Self {
+            guard: Guard::new(&shared.config),
+            upstream: Upstream::new(drain.clone()),
+            meters: shared.metrics.worker(worker),
+            shared,
+            drain,
+        })
+    }
+
+    /// Answers a request, whatever becomes of it.
+    async fn handle(self: Rc<Self>, request: Request<Incoming>, client: IpAddr) -> Response<Body> {
+        let _in_flight = self.meters.request();
+        let asker = Asker::of(&request, &self.shared.services);
+        let (head, body) = request.into_parts();
+        let outcome = match self.enter(&head, client) {
+            // Boxed, or every idle connection would keep room for a whole request.
+            Ok(entry) => Box::pin(self.forward(head, body, entry, &asker)).await,
+            Err(error) => Err(error),
+        };
+        let by = if matches!(&outcome, Ok(response) if response.body().is_streamed()) {
+            By::Service
+        } else {
+            By::Gateway
+        };
+        let response =
+            outcome.unwrap_or_else(|error| answer::answer(&error, &asker, &self.shared.services));
+        self.meters
+            .answered(asker.service(), by, response.status().as_u16());
+        response
+    }
+
+    /// Checks all that can be checked without waiting, before anything is looked up or started for the request.
+    fn enter(&self, head: &Parts, client: IpAddr) -> Result<Entry, GatewayError> {
+        let admitted = headers::admit(head)?;
+        let route = Route::parse(&self.shared.services, head.uri.path())?;
+        let grant = self.guard.check(head, &admitted)?;
+        let intent = intent::intent(head, &admitted, &self.shared.config.link_previews);
+        let target = Target::of(route, head.uri.path());
+        Ok(Entry {
+            host: admitted.host,
+            upgrade: admitted.upgrade,
+            client,
+            intent,
+            grant,
+            target,
+        })
+    }
+
+    /// Leads the request to its service and the answer back. Dropping the future drops the request, never a start.
+    async fn forward(
+        &self,
+        head: Parts,
+        body: Incoming,
+        entry: Entry,
+        asker: &Asker,
+    ) -> Result<Response<Body>, GatewayError> {
+        let Target::Service(id, service, prefix) = &entry.target else {
+            return Box::pin(self.own(&head, &entry, asker)).await;
+        };
+        let (id, service) = (*id, *service);
+        let wanted = Wanted {
+            id,
+            service,
+            intent: entry.intent,
+            grant: entry.grant,
+        };
+        let (lease, connection) = self.reach(wanted, entry.upgrade.is_some()).await?;
+        let spec = self.shared.services.spec(service);
+        let hop = Hop {
+            spec,
+            prefix,
+            host: &entry.host,
+            client: entry.client,
+            upstream: connection.address(),
+        };
+        let (request, client) = outgoing(head, body, &hop, entry.upgrade.is_some());
+        let answer = self.upstream.send(request, connection).await?;
+        self.hand_back(answer, lease, &hop, entry.upgrade.zip(client))
+    }
+
+    /// The right to send to the service, and a connection to it. A service that refuses is starting again, and the
+    /// request waits for it like any other.
+    async fn reach(
+        &self,
+        wanted: Wanted,
+        switch: bool,
+    ) -> Result<(Lease, Connection), GatewayError> {
+        loop {
+            let lease = self.shared.activator.lease(wanted).await;
+            let form = wanted.intent == Intent::Submission;
+            let lease =
+                lease.map_err(|error| GatewayError::Activate(error, wanted.service, form))?;
+            match self.upstream.connect(&lease, switch).await {
+                Ok(connection) => return Ok((lease, connection)),
+                Err(UpstreamError::Connect(..)) => self.shared.activator.refused(&lease),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Makes the client's answer of the service's: the lease goes into its body, or into the tunnel after a 101.
+    fn hand_back(
+        &self,
+        (response, connection): (Response<Incoming>, Connection),
+        lease: Lease,
+        hop: &Hop<'_>,
+        upgrade: Option<(SocketKey, OnUpgrade)>,
+    ) -> Result<Response<Body>, GatewayError> {
+        let unfit = |error| UpstreamError::Unfit(hop.upstream, error);
+        let (mut head, body) = response.into_parts();
+        match upgrade {
+            Some((key, client)) if head.status == http::StatusCode::SWITCHING_PROTOCOLS => {
+                headers::switched(&mut head, hop, &key).map_err(unfit)?;
+                tunnel::join(client, connection, lease, self.meters.tunnel(), &self.drain);
+                Ok(Response::from_parts(head, Body::Switched))
+            }
+            _ => {
+                headers::scrub(&mut head, hop).map_err(unfit)?;
+                Ok(Response::from_parts(
+                    head,
+                    Body::streamed(body, lease, connection),
+                ))
+            }
+        }
+    }
+}
+
+impl Target {
+    fn of(route: Route<'_>, path: &str) -> Self {
+        match route {
+            Route::Service { id, service, rest } => {
+                Self::Service(id, service, path[..path.len() - rest.len()].to_owned())
+            }
+            Route::Slash(_) => Self::Slash,
+            Route::Page(id) => Self::Page(id),
+            Route::Own(id, action) => Self::Own(id, action),
+        }
+    }
+}
+
+/// The request that the service gets, and of one that asks to switch the protocol the client's side of it.
+fn outgoing(
+    mut head: Parts,
+    body: Incoming,
+    hop: &Hop<'_>,
+    upgrade: bool,
+) -> (Request<Upload>, Option<OnUpgrade>) {
+    headers::prepare(&mut head, hop, upgrade);
+    // The length is written anew from what was parsed, never as it came (RFC 9112 section 6.2).
+    match body.size_hint().exact() {
+        Some(length) if head.headers.contains_key(header::CONTENT_LENGTH) => {
+            head.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        Some(_) => {}
+        // Said outright, or a GET would lose its body.
+        None => {
+            head.headers.insert(
+                header::TRANSFER_ENCODING,
+                HeaderValue::from_static("chunked"),
+            );
+        }
+    }
+    let client = head.extensions.remove::<OnUpgrade>().filter(|_| upgrade);
+    (Request::from_parts(head, Upload::from(body)), client)
+}

@@ -1,0 +1,173 @@
+//! Bodies: of requests on their way to a service, and of answers, our own or a service's with its lease.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::upstream::Connection;
+use crate::activator::Lease;
+
+/// The body of an answer to a client. Not boxed.
+pub(super) enum Body {
+    /// The gateway's own words, all at once. Empty once they are taken.
+    Own(Bytes),
+    /// A service's, as it comes.
+    Streamed(Streamed),
+    /// None: the service switched protocols, and a tunnel has taken over.
+    Switched,
+}
+
+/// A service's body on its way to the client.
+///
+/// Dropped before its end it takes the connection with it, so that the service notices that nobody listens; at its
+/// end the connection may serve the next request.
+pub(super) struct Streamed {
+    incoming: Incoming,
+    lease: Lease,
+    connection: Option<Connection>,
+}
+
+/// Why a streamed body broke off. The client must see a broken body and never a clean end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// The service's connection failed.
+    #[error("the service broke off its answer")]
+    Upstream(#[from] hyper::Error),
+    /// The session was stopped.
+    #[error("the session ended during the answer")]
+    Ended,
+}
+
+/// The body of a request on its way to a service.
+pub(super) enum Upload {
+    /// None.
+    Empty,
+    /// The client's, as it comes.
+    Streamed(Incoming),
+}
+
+impl From<Incoming> for Upload {
+    fn from(body: Incoming) -> Self {
+        if body.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::Streamed(body)
+        }
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streamed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Body {
+    pub(super) fn own(content: impl Into<Bytes>) -> Self {
+        Self::Own(content.into())
+    }
+
+    /// Whether the answer is the service's.
+    pub(super) fn is_streamed(&self) -> bool {
+        matches!(self, Self::Streamed(_) | Self::Switched)
+    }
+
+    pub(super) fn streamed(incoming: Incoming, lease: Lease, connection: Connection) -> Self {
+        Self::Streamed(Streamed {
+            incoming,
+            lease,
+            connection: Some(connection),
+        })
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Own(content) if content.is_empty() => Poll::Ready(None),
+            Self::Own(content) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(content))))),
+            Self::Streamed(body) => body.poll_frame(cx),
+            Self::Switched => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(content) => content.is_empty(),
+            // Told by the frame that ends it, so that the connection is given back there and only there.
+            Self::Streamed(_) => false,
+            Self::Switched => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(content) => SizeHint::with_exact(content.len() as u64),
+            Self::Streamed(body) => body.incoming.size_hint(),
+            Self::Switched => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Streamed {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if self.lease.instance().has_ended() {
+                return Poll::Ready(Some(Err(BodyError::Ended)));
+            }
+            let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(frame) => frame,
+            };
+            match frame {
+                None => {
+                    if let Some(connection) = self.connection.take() {
+                        connection.give_back();
+                    }
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                // Trailers were not announced to this client (RFC 9110 section 6.5.1).
+                Some(Ok(frame)) if frame.is_data() => return Poll::Ready(Some(Ok(frame))),
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The header rules, pure: what makes a request unfit, what is sent on, what is sent back.
+//!
+//! Nothing that was parsed is sent on as it came: both heads are checked, then stripped of what was meant for this hop
+//! only, then given what this hop has to say. Each rule names its source.
+
+mod admit;
+mod prepare;
+mod rewrite;
+mod scrub;
+
+use http::{HeaderMap, HeaderName, header};
+
+pub(super) use admit::{AdmitError, Admitted, SocketKey, admit};
+pub(super) use prepare::{Hop, prepare};
+pub(super) use scrub::{ScrubError, scrub, switched};
+
+const FORWARDED: HeaderName = header::FORWARDED;
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Takes off what is meant for one hop only (RFC 9110 section 7.6.1): `Connection` and all that any of its lines
+/// names, and the fields that are hop-by-hop without being named. A field whose loss would change who the request
+/// is from or what it means is not taken off, whoever names it.
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .into_iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+            .filter(|name| !is_protected(name))
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in [
+        header::CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// Whether nomination by `Connection` must not remove this field (CVE-2025-48865, CVE-2022-31813).
+fn is_protected(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "host" | "cookie" | "authorization" | "origin" | "set-cookie" | "location" | "forwarded"
+    ) || ["content-", "sec-", "x-forwarded-"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a URL or an origin begins with an origin of this host. The port may be left out where it is the scheme's.
+pub(super) fn origin_is(url: &[u8], host: &str) -> bool {
+    let Ok(url) = std::str::from_utf8(url) else {
+        return false;
+    };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return false;
+    };
+    let default = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let bare = |host: &str| {
+        host.strip_suffix(default)
+            .unwrap_or(host)
+            .to_ascii_lowercase()
+    };
+    !authority.is_empty() && bare(authority) == bare(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_origin_is_that_of_a_host_with_or_without_its_default_port() {
+        for (url, host, expected) in [
+            ("http://gw.test", "gw.test", true),
+            ("https://gw.test", "gw.test:443", true),
+            ("https://gw.test:443", "GW.test", true),
+            ("http://gw.test:8000/a?b", "gw.test:8000", true),
+            ("http://[::1]:8000", "[::1]:8000", true),
+            ("http://gw.test:443", "gw.test", false),
+            ("http://gw.test", "gw.test:8000", false),
+            ("http://gw.test.evil", "gw.test", false),
+            ("http://evil/gw.test", "gw.test", false),
+            ("http://gw.test@evil", "gw.test", false),
+            ("ftp://gw.test", "gw.test", false),
+            ("null", "gw.test", false),
+            ("", "", false),
+            ("http://", "", false),
+        ] {
+            assert_eq!(origin_is(url.as_bytes(), host), expected, "{url} of {host}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hop_by_hop_fields_never_pass(
+            lines in prop::collection::vec("[A-Za-z, -]{0,30}", 0..4),
+            others in prop::collection::vec("[a-z][a-z-]{0,12}", 0..8),
+        ) {
+            let mut headers = HeaderMap::new();
+            for name in others.iter().chain([&"host".to_owned(), &"x-forwarded-for".to_owned()]) {
+                headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("x"));
+            }
+            for line in &lines {
+                headers.append(header::CONNECTION, HeaderValue::try_from(line).unwrap());
+            }
+            drop_hop_by_hop(&mut headers);
+            for name in headers.keys() {
+                let named = lines.iter().flat_map(|line| line.split(',')).any(|one| one.trim().eq_ignore_ascii_case(name.as_str()));
+                prop_assert!(!named || is_protected(name), "{} was named", name);
+                prop_assert!(name != header::CONNECTION && name != header::TRANSFER_ENCODING && name != header::UPGRADE);
+            }
+            prop_assert!(headers.contains_key("host") && headers.contains_key("x-forwarded-for"));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Addresses and cookies of a service, as its client must see them.
+
+use super::{origin_is, prepare::Hop};
+use crate::session::Prefix;
+
+/// A `Location` or `Content-Location` as the client must see it, or `None` where it is right as it is.
+///
+/// A relative one always is: it must not be resolved here. An absolute one that means the service itself becomes a
+/// path. Where the prefix was taken off, a path gets it back.
+pub(super) fn location(value: &str, hop: &Hop<'_>) -> Option<String> {
+    let own = if value.starts_with("//") {
+        path_of(&format!("http:{value}"), hop)
+    } else {
+        path_of(value, hop)
+    };
+    let path = match &own {
+        Some(path) => path.as_str(),
+        None if value.starts_with('/') && !value.starts_with("//") => value,
+        None => return None,
+    };
+    let prefixed = match hop.spec.prefix {
+        Prefix::Strip if !has_prefix(path, hop.prefix) => format!("{}{path}", hop.prefix),
+        Prefix::Strip | Prefix::Keep => path.to_owned(),
+    };
+    (prefixed != value).then_some(prefixed)
+}
+
+/// The path of a URL that means the service: by its own address, a name of the loopback with its port, or the host
+/// that either side goes by.
+fn path_of(url: &str, hop: &Hop<'_>) -> Option<String> {
+    let port = hop.upstream.port();
+    let names = [
+        hop.host.to_owned(),
+        hop.upstream_host(),
+        hop.upstream.to_string(),
+        format!("localhost:{port}"),
+        format!("127.0.0.1:{port}"),
+        format!("0.0.0.0:{port}"),
+        format!("[::1]:{port}"),
+    ];
+    if !names.iter().any(|name| origin_is(url.as_bytes(), name)) {
+        return None;
+    }
+    let (_, rest) = url.split_once("://")?;
+    match rest.find(['/', '?', '#']) {
+        None => Some("/".to_owned()),
+        Some(at) if rest[at..].starts_with('/') => Some(rest[at..].to_owned()),
+        Some(at) => Some(format!("/{}", &rest[at..])),
+    }
+}
+
+fn has_prefix(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+}
+
+/// A `Set-Cookie` that stays with its service, or `None` if it cannot.
+///
+/// All sessions share one host, so a cookie without a path of its own would be sent to every other session: its path
+/// becomes the service's. `Domain` is dropped. A name with `__Host-` must have the path `/`, so it cannot be kept
+/// (draft-ietf-httpbis-rfc6265bis section 4.1.3).
+pub(super) fn cookie(value: &str, hop: &Hop<'_>) -> Option<String> {
+    let mut parts = value.split(';');
+    let pair = parts.next()?.trim();
+    let name = pair.split('=').next().unwrap_or_default().trim();
+    if name.to_ascii_lowercase().starts_with("__host-") {
+        return None;
+    }
+    let mut cookie = pair.to_owned();
+    let mut path = None;
+    for attribute in parts.map(str::trim) {
+        let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "domain" => {}
+            "path" => path = Some(value.trim()),
+            _ => {
+                cookie.push_str("; ");
+                cookie.push_str(attribute);
+            }
+        }
+    }
+    cookie.push_str("; Path=");
+    match path {
+        Some(path) if has_prefix(path, hop.prefix) => cookie.push_str(path),
+        Some(path)
+            if hop.spec.prefix == Prefix::Strip && path.len() > 1 && path.starts_with('/') =>
+        {
+            cookie.push_str(hop.prefix);
+            cookie.push_str(path);
+        }
+        _ => cookie.push_str(hop.prefix),
+    }
+    Some(cookie)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
+    use super::*;
+    use crate::session::{HostHeader, OriginHeader, ServiceSpec};
+
+    fn spec(prefix: Prefix) -> ServiceSpec {
+        let host = HostHeader::Public;
+        ServiceSpec {
+            name: "x".into(),
+            port: 80,
+            path: "/x".into(),
+            prefix,
+            host,
+            origin: OriginHeader::Pass,
+        }
+    }
+
+    fn hop(spec: &ServiceSpec) -> Hop<'_> {
+        Hop {
+            spec,
+            prefix: "/ID/x",
+            host: "gw.test",
+            client: IpAddr::from([192, 0, 2, 7]),
+            upstream: SocketAddr::from(([127, 0, 0, 1], 4321)),
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_service_becomes_one_of_the_gateway() {
+        for (value, stripped, kept) in [
+            ("/a?b#c", Some("/ID/x/a?b#c"), None),
+            ("/", Some("/ID/x/"), None),
+            ("/ID/x/a", None, None),
+            ("/ID/xy", Some("/ID/x/ID/xy"), None),
+            ("./?folder=/w", None, None),
+            ("a/b", None, None),
+            ("?q", None, None),
+            ("#f", None, None),
+            ("http://localhost:4321/a", Some("/ID/x/a"), Some("/a")),
+            ("http://127.0.0.1:4321", Some("/ID/x/"), Some("/")),
+            ("https://gw.test/ID/x/a", Some("/ID/x/a"), Some("/ID/x/a")),
+            ("//0.0.0.0:4321?q", Some("/ID/x/?q"), Some("/?q")),
+            ("http://localhost:1/a", None, None),
+            ("https://example.org/a", None, None),
+            ("//example.org/a", None, None),
+            ("mailto:a@b.c", None, None),
+        ] {
+            for (prefix, expected) in [(Prefix::Strip, stripped), (Prefix::Keep, kept)] {
+                assert_eq!(
+                    location(value, &hop(&spec(prefix))).as_deref(),
+                    expected,
+                    "{value} {prefix:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_cookie_stays_with_its_service() {
+        for (value, stripped, kept) in [
+            ("a=b", Some("a=b; Path=/ID/x"), Some("a=b; Path=/ID/x")),
+            (
+                "a=b; path=/; HttpOnly",
+                Some("a=b; HttpOnly; Path=/ID/x"),
+                Some("a=b; HttpOnly; Path=/ID/x"),
+            ),
+            (
+                "a=b; Path=/c; Domain=gw.test",
+                Some("a=b; Path=/ID/x/c"),
+                Some("a=b; Path=/ID/x"),
+            ),
+            (
+                "a=b; Path=/ID/x/c",
+                Some("a=b; Path=/ID/x/c"),
+                Some("a=b; Path=/ID/x/c"),
+            ),
+            (
+                "a=b=c; SameSite=Lax; Secure",
+                Some("a=b=c; SameSite=Lax; Secure; Path=/ID/x"),
+                Some("a=b=c; SameSite=Lax; Secure; Path=/ID/x"),
+            ),
+            ("__Host-a=b; Path=/; Secure", None, None),
+        ] {
+            for (prefix, expected) in [(Prefix::Strip, stripped), (Prefix::Keep, kept)] {
+                assert_eq!(
+                    cookie(value, &hop(&spec(prefix))).as_deref(),
+                    expected,
+                    "{value} {prefix:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Accepting connections: one listener per worker, on one port.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::{set_socket_keepalive, set_socket_reuseport};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use super::{Gateway, Shared};
+use crate::shutdown::{Drain, Stage};
+
+/// Connections that wait to be accepted, per worker.
+const BACKLOG: u32 = 1024;
+/// How long a new connection may take to send its first byte. Browsers open some to have them ready.
+const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// How long a connection may lie idle, or take to send a head: longer than the 60 s of common load balancers, or they
+/// would send into a connection that is closing.
+const IDLE: Duration = Duration::from_secs(75);
+/// Head, and what of a held request's body is read ahead.
+const BUFFER: usize = 64 * 1024;
+/// Pause when the process has no free file descriptor: those in use must end first.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens the port once for each worker.
+///
+/// The first listener is bound alone, so that a second gateway on the port fails; only then is the port shared, with
+/// those that follow.
+///
+/// # Errors
+/// If the address cannot be listened on.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
+    let first = listen(address, false)?;
+    let address = first.local_addr()?;
+    set_socket_reuseport(&first, true)?;
+    let mut listeners = vec![first];
+    for _ in 1..workers {
+        listeners.push(listen(address, true)?);
+    }
+    Ok(listeners)
+}
+
+fn listen(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // A port whose last connections linger in TIME_WAIT may be bound again at once.
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(shared)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+/// Serves one worker's listener, on the worker that calls, until the process drains; returns once its connections
+/// have ended or the grace is over.
+///
+/// # Errors
+/// If the listener cannot be used by this runtime.
+pub async fn serve(
+    listener: StdListener,
+    shared: Arc<Shared>,
+    worker: usize,
+    drain: Drain,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let gateway = Gateway::new(shared, worker, drain.clone());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.reached(Stage::Draining) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                drain.spawn_local(connection(Rc::clone(&gateway), stream, peer, drain.clone()))
+            }
+            Err(error) => {
+                warn!(%error, "connection not accepted");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    drop((listener, gateway));
+    drain.reached(Stage::Ended).await;
+    Ok(())
+}
+
+/// Serves one connection to its end. What is in flight when the process drains is finished, and nothing more taken.
+async fn connection(gateway: Rc<Gateway>, stream: TcpStream, peer: SocketAddr, drain: Drain) {
+    let prepared = stream
+        .set_nodelay(true)
+        .and_then(|()| Ok(set_socket_keepalive(&stream, true)?));
+    if prepared.is_err() || !matches!(timeout(FIRST_BYTE, stream.readable()).await, Ok(Ok(()))) {
+        return;
+    }
+    let client = peer.ip().to_canonical();
+    let service = service_fn(move |request| {
+        let gateway = Rc::clone(&gateway);
+        async move { Ok::<_, Infallible>(gateway.handle(request, client).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = drain.reached(Stage::Draining) => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                outcome = connection => outcome,
+                () = drain.reached(Stage::Ended) => return,
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        debug!(%peer, %error, "connection ended");
+    }
+}
