@@ -7,6 +7,7 @@
 mod activity;
 mod config;
 mod instance;
+mod overview;
 mod phase;
 mod probe;
 mod records;
@@ -24,7 +25,8 @@ use tracing::{error, info};
 
 pub use config::SpawnConfig;
 pub use instance::{Instance, InstanceUid, Lease, TunnelGuard};
-pub use phase::{Meanwhile, Trigger, Verdict, phase, verdict};
+pub use overview::Overview;
+pub use phase::{Meanwhile, Trigger, Verdict, overall, phase, verdict};
 pub use probe::{Probe, TcpProbe};
 pub use spawner::{DefaultPlan, Inspect, Listed, Resolver, Seen, SpawnError, Spawner};
 pub use table::{Broken, Fact, Facts, Slot, Table, ToProbe, Waiters};

@@ -1,5 +1,12 @@
 //! session-gateway
 
 pub mod activator;
+pub mod admin;
+pub mod client;
+pub mod gateway;
+pub mod metrics;
+pub mod pages;
 pub mod session;
 pub mod shutdown;
+pub mod spawner;
+pub mod supervise;

@@ -138,6 +138,12 @@ impl Instance {
         }
     }
 
+    /// Whether the instance is gone or being ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+
     /// Requests and tunnels in flight.
     #[must_use]
     pub fn leases(&self) -> u32 {

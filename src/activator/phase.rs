@@ -99,3 +99,19 @@ pub fn verdict(intent: Intent, trigger: Trigger, phase: &Phase) -> Verdict {
         }
     }
 }
+
+/// In one word, where a session stands as a whole: it runs as far as any of its services does.
+#[must_use]
+pub fn overall(phases: &[Phase]) -> &'static str {
+    let rank = |phase: &Phase| match phase {
+        Phase::Ending => 0,
+        Phase::Running => 1,
+        Phase::Starting { .. } => 2,
+        Phase::Failed(_) => 3,
+        Phase::Idle(_) => 4,
+    };
+    phases
+        .iter()
+        .min_by_key(|phase| rank(phase))
+        .map_or(Phase::Idle(Found::Absent).name(), Phase::name)
+}

@@ -47,6 +47,10 @@ pub trait Spawner: Send + Sync + 'static {
     /// If the record cannot be written or the instance does not end.
     fn stop<'a>(&'a self, id: SessionId, facts: &'a Facts)
     -> BoxFuture<'a, Result<(), SpawnError>>;
+
+    /// The gateway ends: ends what cannot outlive it, and returns when that is done. Records stay as they are, so that
+    /// the next gateway finds such sessions vanished. Sessions that need no gateway to run go on.
+    fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 /// Reads for people, never for the request line.
@@ -60,6 +64,12 @@ pub trait Inspect: Send + Sync + 'static {
         after: Option<SessionId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Listed>, SpawnError>>;
+
+    /// One recorded session.
+    ///
+    /// # Errors
+    /// If the record cannot be read.
+    fn find(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Listed>, SpawnError>>;
 
     /// The last lines each service of a session wrote, in the order of the configuration; empty where none did.
     ///

@@ -89,6 +89,10 @@ impl Spawner for FakeSpawner {
         *self.found.lock().unwrap() = Found::Stopped;
         Box::pin(async { Ok(()) })
     }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// Accepts on every port, or on none. A real socket under a paused clock times out at once.
@@ -347,17 +351,13 @@ fn a_late_word_of_an_old_instance_changes_nothing() {
     assert_eq!(table.sessions().len(), 0, "what is gone costs nothing");
 }
 
-/// DESIGN section 3, every cell, with the vanished and the running session beside it.
-#[test]
-fn every_kind_of_request_gets_what_the_table_says() {
-    use Meanwhile::{Hold, Page, Refuse};
-    use Verdict::{Forward, Leave, Start};
+fn phases() -> [Phase; 7] {
     let failure = Failure {
         reason: Arc::new(Reason::Internal),
         retry_at: Instant::now(),
         attempts: 1,
     };
-    let phases = [
+    [
         Phase::Idle(Found::Absent),
         Phase::Idle(Found::Stopped),
         Phase::Idle(Found::Vanished),
@@ -368,7 +368,14 @@ fn every_kind_of_request_gets_what_the_table_says() {
         Phase::Failed(failure),
         Phase::Ending,
         Phase::Running,
-    ];
+    ]
+}
+
+/// README, "What a request gets": every cell, with the vanished and the running session beside it.
+#[test]
+fn every_kind_of_request_gets_what_the_table_says() {
+    use Meanwhile::{Hold, Page, Refuse};
+    use Verdict::{Forward, Leave, Start};
     #[rustfmt::skip]
     let table = [
         //                    absent        stopped       vanished      starting      failed         ending        running
@@ -382,7 +389,7 @@ fn every_kind_of_request_gets_what_the_table_says() {
     ];
     assert_eq!(table.len(), Intent::ALL.len());
     for (intent, row) in table {
-        for (phase, expected) in phases.iter().zip(row) {
+        for (phase, expected) in phases().iter().zip(row) {
             assert_eq!(
                 verdict(intent, Trigger::Any, phase),
                 expected,
@@ -391,8 +398,14 @@ fn every_kind_of_request_gets_what_the_table_says() {
             );
         }
     }
-    // What the other triggers take away, and nothing else.
-    for phase in &phases {
+}
+
+/// What the other triggers take away from `any`, and nothing else.
+#[test]
+fn a_narrower_trigger_takes_starts_away_and_nothing_else() {
+    use Meanwhile::{Page, Refuse};
+    use Verdict::Leave;
+    for phase in &phases() {
         for intent in Intent::ALL {
             let any = verdict(intent, Trigger::Any, phase);
             let unstarted = matches!(phase, Phase::Idle(Found::Absent | Found::Stopped));

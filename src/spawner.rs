@@ -1,0 +1,3 @@
+//! What runs sessions: each room implements the traits of [`crate::activator`].
+
+pub mod local;
