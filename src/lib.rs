@@ -1,5 +1,7 @@
 //! session-gateway
 
 pub mod activator;
+pub mod cli;
+pub mod demo;
 pub mod session;
 pub mod shutdown;
