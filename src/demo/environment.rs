@@ -67,7 +67,7 @@ impl Environment {
     )]
     pub fn read() -> Result<Self, EnvironmentError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        Self::parse(|name| std::env::var(name), path)
+        Self::parse(std::env::var, path)
     }
 
     fn parse(
