@@ -2,7 +2,9 @@
 
 pub mod activator;
 pub mod admin;
+pub mod cli;
 pub mod client;
+pub mod demo;
 pub mod gateway;
 pub mod metrics;
 pub mod pages;

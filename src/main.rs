@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! session-gateway: hands the command line to `cli`.
+
+fn main() -> anyhow::Result<()> {
+    session_gateway::cli::run()
+}
