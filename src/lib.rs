@@ -1,5 +1,11 @@
 //! session-gateway
 
 pub mod activator;
+pub mod admin;
+pub mod config;
+pub mod gateway;
 pub mod session;
+pub mod settings;
 pub mod shutdown;
+pub mod spawner;
+pub mod telemetry;

@@ -1,0 +1,5 @@
+//! The admin API.
+
+mod config;
+
+pub use config::AdminConfig;

@@ -1,0 +1,3 @@
+//! What makes sessions.
+
+pub mod local;

@@ -1,0 +1,5 @@
+//! Sessions as processes.
+
+mod config;
+
+pub use config::{Command, LocalConfig};
