@@ -155,99 +155,45 @@ impl fmt::Debug for Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let Metrics {
-            workers,
-            starts,
-            start_seconds,
-            ..
-        } = &*self.metrics;
         self.requests(&mut encoder)?;
-        let seconds = workers
-            .iter()
-            .map(|worker| &worker.seconds)
-            .collect::<Vec<_>>();
-        histogram(
-            &mut encoder,
-            "request_seconds",
-            "Time to the head of the answer, waiting included",
-            &seconds,
-        )?;
-        let waiting = workers
-            .iter()
-            .map(|worker| worker.in_flight.load(Relaxed))
-            .sum::<i64>();
-        gauges(
-            &mut encoder,
-            "requests_in_flight",
-            "Requests whose answer has not begun",
-            &[([("", ""); 0], waiting)],
-        )?;
-        let tunnels = workers
-            .iter()
-            .map(|worker| worker.tunnels.load(Relaxed))
-            .sum::<i64>();
-        gauges(
-            &mut encoder,
-            "tunnels_open",
-            "Open websockets",
-            &[([("", ""); 0], tunnels)],
-        )?;
-        let bytes = |at: usize| {
-            workers
-                .iter()
-                .map(|worker| worker.bytes[at].load(Relaxed))
-                .sum::<u64>()
-        };
-        let bytes = [
-            ([("direction", "up")], bytes(0)),
-            ([("direction", "down")], bytes(1)),
-        ];
-        counters(
-            &mut encoder,
-            "tunnel_bytes",
-            "Bytes through websockets",
-            &bytes,
-        )?;
-        let starts = |at: usize| starts[at].load(Relaxed);
-        let starts = [
-            ([("outcome", "ok")], starts(0)),
-            ([("outcome", "failed")], starts(1)),
-        ];
-        counters(
-            &mut encoder,
-            "starts",
-            "Starts of sessions that ended",
-            &starts,
-        )?;
-        histogram(
-            &mut encoder,
-            "start_seconds",
-            "Time until all of a session was asked for",
-            &[start_seconds],
-        )?;
-        let count = |count: &u64| i64::try_from(*count).unwrap_or(i64::MAX);
-        let sessions: Vec<_> = self
-            .sessions
-            .iter()
-            .map(|(state, n)| ([("state", *state)], count(n)))
-            .collect();
-        gauges(
-            &mut encoder,
-            "sessions",
-            "Sessions known to this replica",
-            &sessions,
-        )?;
+        self.traffic(&mut encoder)?;
+        self.sessions(&mut encoder)?;
         let version = [([("version", env!("CARGO_PKG_VERSION"))], 1)];
-        gauges(
-            &mut encoder,
-            "build_info",
-            "The version that runs",
-            &version,
-        )
+        gauges(&mut encoder, "build_info", "The version that runs", &version)
     }
 }
 
 impl Scrape {
+    fn traffic(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let workers = &self.metrics.workers;
+        let sum = |of: fn(&WorkerMeters) -> &AtomicI64| {
+            let sum: i64 = workers.iter().map(|one| of(one).load(Relaxed)).sum();
+            [([("", ""); 0], sum)]
+        };
+        let seconds: Vec<_> = workers.iter().map(|one| &one.seconds).collect();
+        let help = "Time to the head of the answer, waiting included";
+        histogram(encoder, "request_seconds", help, &seconds)?;
+        let help = "Requests whose answer has not begun";
+        gauges(encoder, "requests_in_flight", help, &sum(|one| &one.in_flight))?;
+        gauges(encoder, "tunnels_open", "Open websockets", &sum(|one| &one.tunnels))?;
+        let bytes = |at: usize| workers.iter().map(|one| one.bytes[at].load(Relaxed)).sum();
+        let bytes = [([("direction", "up")], bytes(0)), ([("direction", "down")], bytes(1))];
+        counters(encoder, "tunnel_bytes", "Bytes through websockets", &bytes)
+    }
+
+    fn sessions(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let Metrics { starts, start_seconds, .. } = &*self.metrics;
+        let starts = |at: usize| starts[at].load(Relaxed);
+        let starts = [([("outcome", "ok")], starts(0)), ([("outcome", "failed")], starts(1))];
+        counters(encoder, "starts", "Starts of sessions that ended", &starts)?;
+        let help = "Time until all of a session was asked for";
+        histogram(encoder, "start_seconds", help, &[start_seconds])?;
+        let count = |count: &u64| i64::try_from(*count).unwrap_or(i64::MAX);
+        let sessions = self.sessions.iter().map(|(state, n)| ([("state", *state)], count(n)));
+        let sessions: Vec<_> = sessions.collect();
+        gauges(encoder, "sessions", "Sessions known to this replica", &sessions)
+    }
+
     fn requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let Metrics {
             services, workers, ..

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::phase::Trigger;
+use crate::settings::Section;
 
 /// When sessions are started, and how long requests wait for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,4 +18,31 @@ pub struct SpawnConfig {
     pub held: usize,
     /// How many sessions are started at a time.
     pub concurrent: usize,
+}
+
+impl SpawnConfig {
+    /// Reads the section.
+    #[must_use]
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let triggers = [
+            ("any", Trigger::Any),
+            ("navigation", Trigger::Navigation),
+            ("api", Trigger::Api),
+        ];
+        let config = Self {
+            trigger: section.choice("trigger", &triggers),
+            hold: section.duration("hold"),
+            timeout: section.duration("timeout"),
+            held: section.integer("held", 1..=1_000_000),
+            concurrent: section.integer("concurrent", 1..=10_000),
+        };
+        section.check(&["hold", "timeout"], config.hold <= config.timeout, || {
+            format!(
+                "spawn.hold is {} and spawn.timeout is {}; a request cannot wait longer than a start may take",
+                humantime::format_duration(config.hold),
+                humantime::format_duration(config.timeout)
+            )
+        });
+        config
+    }
 }

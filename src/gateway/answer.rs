@@ -114,118 +114,32 @@ impl Code {
     ];
 
     /// The status, the name for programs, and the sentence for people.
+    #[rustfmt::skip]
     fn row(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
         match self {
-            Self::MethodNotServed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_served",
-                "This method is not served",
-            ),
-            Self::InvalidTarget => (
-                StatusCode::BAD_REQUEST,
-                "invalid_target",
-                "The request target is not a path",
-            ),
-            Self::InvalidPath => (
-                StatusCode::BAD_REQUEST,
-                "invalid_path",
-                "The path is not valid",
-            ),
-            Self::InvalidHost => (
-                StatusCode::BAD_REQUEST,
-                "invalid_host",
-                "The Host header is not valid",
-            ),
-            Self::UnknownCoding => (
-                StatusCode::NOT_IMPLEMENTED,
-                "unknown_coding",
-                "This transfer coding is not served",
-            ),
-            Self::UnknownExpectation => (
-                StatusCode::EXPECTATION_FAILED,
-                "unknown_expectation",
-                "This expectation cannot be met",
-            ),
-            Self::InvalidHandshake => (
-                StatusCode::BAD_REQUEST,
-                "invalid_handshake",
-                "The websocket handshake is not valid",
-            ),
-            Self::SocketVersion => (
-                StatusCode::UPGRADE_REQUIRED,
-                "socket_version",
-                "Of websocket versions only 13 is served",
-            ),
-            Self::NotFound => (
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "There is nothing at this address",
-            ),
-            Self::HostNotServed => (
-                StatusCode::MISDIRECTED_REQUEST,
-                "host_not_served",
-                "This host is not served here",
-            ),
-            Self::CrossSite => (
-                StatusCode::FORBIDDEN,
-                "cross_site",
-                "A page of another site may not ask for this",
-            ),
-            Self::MethodNotAllowed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "This address does not serve this method",
-            ),
-            Self::SessionStopped => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "session_stopped",
-                "The session is not running",
-            ),
-            Self::SessionStarting => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "session_starting",
-                "The session is starting",
-            ),
-            Self::SessionFailed => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "session_failed",
-                "The session did not start",
-            ),
-            Self::SessionStopping => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "session_stopping",
-                "The session is being stopped",
-            ),
-            Self::TooManyWaiting => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too_many_waiting",
-                "Too many requests wait for this session",
-            ),
-            Self::SpawnerUnavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "spawner_unavailable",
-                "Sessions cannot be started or stopped at present",
-            ),
-            Self::UpstreamUnreachable => (
-                StatusCode::BAD_GATEWAY,
-                "upstream_unreachable",
-                "The service cannot be reached",
-            ),
-            Self::UpstreamBroke => (
-                StatusCode::BAD_GATEWAY,
-                "upstream_broke",
-                "The service broke off before it answered",
-            ),
-            Self::UpstreamSilent => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_silent",
-                "The service did not answer in time",
-            ),
-            Self::UpstreamInvalid => (
-                StatusCode::BAD_GATEWAY,
-                "upstream_invalid",
-                "The service's answer cannot be sent on",
-            ),
+            Self::MethodNotServed => (S::METHOD_NOT_ALLOWED, "method_not_served", "This method is not served"),
+            Self::InvalidTarget => (S::BAD_REQUEST, "invalid_target", "The request target is not a path"),
+            Self::InvalidPath => (S::BAD_REQUEST, "invalid_path", "The path is not valid"),
+            Self::InvalidHost => (S::BAD_REQUEST, "invalid_host", "The Host header is not valid"),
+            Self::UnknownCoding => (S::NOT_IMPLEMENTED, "unknown_coding", "This transfer coding is not served"),
+            Self::UnknownExpectation => (S::EXPECTATION_FAILED, "unknown_expectation", "This expectation cannot be met"),
+            Self::InvalidHandshake => (S::BAD_REQUEST, "invalid_handshake", "The websocket handshake is not valid"),
+            Self::SocketVersion => (S::UPGRADE_REQUIRED, "socket_version", "Of websocket versions only 13 is served"),
+            Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing at this address"),
+            Self::HostNotServed => (S::MISDIRECTED_REQUEST, "host_not_served", "This host is not served here"),
+            Self::CrossSite => (S::FORBIDDEN, "cross_site", "A page of another site may not ask for this"),
+            Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "This address does not serve this method"),
+            Self::SessionStopped => (S::SERVICE_UNAVAILABLE, "session_stopped", "The session is not running"),
+            Self::SessionStarting => (S::SERVICE_UNAVAILABLE, "session_starting", "The session is starting"),
+            Self::SessionFailed => (S::SERVICE_UNAVAILABLE, "session_failed", "The session did not start"),
+            Self::SessionStopping => (S::SERVICE_UNAVAILABLE, "session_stopping", "The session is being stopped"),
+            Self::TooManyWaiting => (S::SERVICE_UNAVAILABLE, "too_many_waiting", "Too many requests wait for this session"),
+            Self::SpawnerUnavailable => (S::SERVICE_UNAVAILABLE, "spawner_unavailable", "Sessions cannot be started or stopped at present"),
+            Self::UpstreamUnreachable => (S::BAD_GATEWAY, "upstream_unreachable", "The service cannot be reached"),
+            Self::UpstreamBroke => (S::BAD_GATEWAY, "upstream_broke", "The service broke off before it answered"),
+            Self::UpstreamSilent => (S::GATEWAY_TIMEOUT, "upstream_silent", "The service did not answer in time"),
+            Self::UpstreamInvalid => (S::BAD_GATEWAY, "upstream_invalid", "The service's answer cannot be sent on"),
         }
     }
 

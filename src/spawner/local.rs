@@ -11,7 +11,7 @@ mod process;
 mod record;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -147,18 +147,12 @@ impl LocalSpawner {
     fn launch(&self, id: SessionId, plan: &Plan, service: Service, ports: &[u16]) -> Launch {
         let spec = self.services.spec(service);
         let workspace = self.folder.workspace(id);
-        let own = self
-            .config
-            .services
-            .get(&spec.name)
-            .cloned()
-            .unwrap_or_default();
-        let built_in = || {
-            vec![
-                self.program.to_string_lossy().into_owned(),
-                "demo".to_owned(),
-                spec.name.clone(),
-            ]
+        let own = self.config.services.get(&spec.name).cloned();
+        let built_in = || vec![self.program.to_string_lossy().into_owned(), "demo".to_owned(), spec.name.clone()];
+        let (command, env, cwd) = match own {
+            // A relative folder is one of the workspace.
+            Some(Command { command, env, cwd }) => (command, env, workspace.join(cwd.unwrap_or_default())),
+            None => (built_in(), BTreeMap::new(), workspace.clone()),
         };
         let port = ports[service.index()];
         let mut environment = vec![
@@ -183,20 +177,16 @@ impl LocalSpawner {
                 format!("/{id}{}", spec.path),
             ));
         }
-        environment.extend(own.env);
+        environment.extend(env);
         let folder = self.folder.session(id);
         Launch {
             program: self.program.clone(),
             lock: folder.join(format!("{}.lock", spec.name)),
             report: folder.join(format!("{}.report", spec.name)),
             grace: self.config.grace,
-            command: if own.command.is_empty() {
-                built_in()
-            } else {
-                own.command
-            },
+            command,
             environment,
-            cwd: own.cwd.unwrap_or(workspace),
+            cwd,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         }
     }

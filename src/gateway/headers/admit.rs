@@ -222,6 +222,7 @@ mod tests {
     }
 
     #[test]
+    #[rustfmt::skip]
     fn a_request_is_fit_or_says_what_is_wrong() {
         const HOST: (&str, &str) = ("host", "gw.test:8000");
         type Row<'a> = (
@@ -233,16 +234,7 @@ mod tests {
         let table: &[Row<'_>] = &[
             ("GET", "/a//b%2Fc?x=%00", &[HOST], Ok(())),
             ("PROPFIND", "/", &[("host", "[::1]:80")], Ok(())),
-            (
-                "POST",
-                "/",
-                &[
-                    HOST,
-                    ("expect", "100-Continue"),
-                    ("transfer-encoding", "chunked"),
-                ],
-                Ok(()),
-            ),
+            ("POST", "/", &[HOST, ("expect", "100-Continue"), ("transfer-encoding", "chunked")], Ok(())),
             ("CONNECT", "gw.test:80", &[HOST], Err(AdmitError::Method)),
             ("TRACE", "/", &[HOST], Err(AdmitError::Method)),
             ("get", "/", &[HOST], Err(AdmitError::Method)),
@@ -260,35 +252,11 @@ mod tests {
             ("GET", "/", &[HOST, HOST], Err(AdmitError::Host)),
             ("GET", "/", &[("host", "")], Err(AdmitError::Host)),
             ("GET", "/", &[("host", "u@gw.test")], Err(AdmitError::Host)),
-            (
-                "GET",
-                "/",
-                &[("host", "gw.test:http")],
-                Err(AdmitError::Host),
-            ),
+            ("GET", "/", &[("host", "gw.test:http")], Err(AdmitError::Host)),
             ("GET", "/", &[("host", "gw.test/x")], Err(AdmitError::Host)),
-            (
-                "POST",
-                "/",
-                &[HOST, ("transfer-encoding", "gzip, chunked")],
-                Err(AdmitError::Coding),
-            ),
-            (
-                "POST",
-                "/",
-                &[
-                    HOST,
-                    ("transfer-encoding", "chunked"),
-                    ("transfer-encoding", "chunked"),
-                ],
-                Err(AdmitError::Coding),
-            ),
-            (
-                "POST",
-                "/",
-                &[HOST, ("expect", "payment")],
-                Err(AdmitError::Expectation),
-            ),
+            ("POST", "/", &[HOST, ("transfer-encoding", "gzip, chunked")], Err(AdmitError::Coding)),
+            ("POST", "/", &[HOST, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Err(AdmitError::Coding)),
+            ("POST", "/", &[HOST, ("expect", "payment")], Err(AdmitError::Expectation)),
         ];
         for (method, target, headers, expected) in table {
             assert_eq!(

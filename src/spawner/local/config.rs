@@ -1,25 +1,74 @@
 //! Section `local` of the configuration.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
-/// Where local sessions live, and what they run.
+use crate::settings::Section;
+
+/// How sessions run on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalConfig {
-    /// The folder of all sessions.
+    /// The folder of workspaces and records.
     pub data: PathBuf,
-    /// Between SIGTERM and SIGKILL when a service is ended.
+    /// How long processes may take to end before they are killed.
     pub grace: Duration,
-    /// By name of the service, what it runs; a service without runs the built-in one of its name.
+    /// What is run for each service, by its name. A service that is not here runs the demo of its name.
     pub services: BTreeMap<String, Command>,
 }
 
-/// What one service runs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What is run for one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// The command and its arguments, without a shell.
+    /// The program and its arguments: one string at least.
     pub command: Vec<String>,
-    /// Its environment, beside what every service gets.
+    /// Added to its environment.
     pub env: BTreeMap<String, String>,
-    /// The folder it runs in; the session's workspace if none.
+    /// Where it runs, if not in the session's workspace itself.
     pub cwd: Option<PathBuf>,
+}
+
+impl LocalConfig {
+    /// Reads the section. `data` stays empty if it is not set.
+    #[must_use]
+    pub fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            data: section.string("data").into(),
+            grace: section.duration("grace"),
+            services: section
+                .sections("services", |name, service| {
+                    (name.to_owned(), Command::read(service))
+                })
+                .into_iter()
+                .collect(),
+        }
+    }
+}
+
+impl Command {
+    fn read(section: &mut Section<'_>) -> Self {
+        let command = Self {
+            command: section.strings("command"),
+            env: if section.has("env") {
+                section.string_map("env")
+            } else {
+                BTreeMap::new()
+            },
+            cwd: section.has("cwd").then(|| section.string("cwd").into()),
+        };
+        let program = command
+            .command
+            .first()
+            .is_some_and(|program| !program.is_empty());
+        section.check(&["command"], program, || {
+            "is empty; expected a program and its arguments, such as [npm, run, dev]".to_owned()
+        });
+        for name in command.env.keys() {
+            let variable = !name.is_empty() && !name.contains(['=', '\0']);
+            section.check(&["env"], variable, || {
+                format!("{name:?} cannot be the name of an environment variable")
+            });
+        }
+        command
+    }
 }

@@ -1,0 +1,197 @@
+//! The configuration: built-in defaults, then a file, then the environment, then the command line.
+//!
+//! Each module reads its own section; this one puts them together and checks what concerns several of them.
+
+mod services;
+mod sources;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::activator::SpawnConfig;
+use crate::admin::AdminConfig;
+use crate::gateway::GatewayConfig;
+use crate::session::{Plan, Services};
+use crate::settings::{self, Problems, Section};
+use crate::spawner::local::LocalConfig;
+use crate::telemetry::LogConfig;
+
+/// The built-in defaults: all keys there are, with what they mean.
+pub const DEFAULT: &str = include_str!("config/default.yaml");
+
+/// The services that run a built-in demo if they have no command.
+const DEMOS: [&str; 3] = ["preview", "chat", "vscode"];
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where clients connect, and which of them are served.
+    pub gateway: GatewayConfig,
+    /// The services of every session.
+    pub services: Services,
+    /// When sessions are started, and how long requests wait for them.
+    pub spawn: SpawnConfig,
+    /// What sessions are made from.
+    pub plan: Plan,
+    /// Where operators connect.
+    pub admin: AdminConfig,
+    /// How sessions run on this machine.
+    pub local: LocalConfig,
+    /// What is logged, and how it is written.
+    pub log: LogConfig,
+    /// How long running requests may go on after SIGTERM.
+    pub shutdown_grace: Duration,
+}
+
+/// Where settings come from besides the built-in defaults, each on top of the one before.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// A YAML file.
+    pub file: Option<PathBuf>,
+    /// Environment variables, also those that set nothing; [`environment`] has those of the process.
+    pub environment: Vec<(String, String)>,
+    /// `KEY=VALUE` of the command line, each one of them or several with commas between.
+    pub sets: Vec<String>,
+}
+
+/// The environment of this process. Names and values that are no Unicode are left out: none of them sets anything.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the environment"
+)]
+pub fn environment() -> Vec<(String, String)> {
+    let text = |text: std::ffi::OsString| text.into_string().ok();
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
+        .collect()
+}
+
+impl Config {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or anything in any source is wrong.
+    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+        let mut tree = sources::defaults()?;
+        if let Some(path) = &sources.file {
+            tree.merge(sources::file(path)?);
+        }
+        tree.merge(sources::variables(&sources.environment)?);
+        tree.merge(sources::flags(&sources.sets)?);
+        let data = data_home(&sources.environment);
+        settings::read(&tree, |root| Self::read(root, data))
+    }
+
+    /// The defaults with these `KEY=VALUE` settings on top, for tests and for programs that embed the gateway. Of the
+    /// process's environment only the home folder counts.
+    ///
+    /// # Errors
+    /// If a setting is wrong.
+    pub fn with(settings: &[&str]) -> Result<Self, Problems> {
+        let mut environment = environment();
+        environment.retain(|(name, _)| !name.starts_with(sources::PREFIX));
+        let sets = settings.iter().map(|&pairs| pairs.to_owned()).collect();
+        Self::load(&Sources {
+            file: None,
+            environment,
+            sets,
+        })
+    }
+
+    /// Reads the merged tree. `data` is the default of `local.data`.
+    fn read(root: &mut Section<'_>, data: Option<PathBuf>) -> Option<Self> {
+        let gateway = GatewayConfig::read(root);
+        let services = services::read(root);
+        let spawn = root.section("spawn", SpawnConfig::read);
+        let project = root.section("project", id);
+        let user = root.section("user", id);
+        let admin = root.section("admin", AdminConfig::read);
+        let local = root.section("local", LocalConfig::read);
+        let log = root.section("log", LogConfig::read);
+        let shutdown_grace = root.section("shutdown", |shutdown| shutdown.duration("grace"));
+        let mut config = Self {
+            gateway,
+            services: services?,
+            spawn: spawn?,
+            plan: Plan {
+                project: project?,
+                user: user?,
+            },
+            admin: admin?,
+            local: local?,
+            log: log?,
+            shutdown_grace: shutdown_grace?,
+        };
+        config.check(root, data);
+        Some(config)
+    }
+
+    /// Checks what concerns several sections.
+    fn check(&mut self, root: &mut Section<'_>, data: Option<PathBuf>) {
+        let (listen, admin) = (self.gateway.listen, self.admin.listen);
+        root.check(
+            &["listen", "admin.listen"],
+            listen != admin || listen.port() == 0,
+            || format!("listen and admin.listen are both {listen}; give one of them another port"),
+        );
+        if self.local.data.as_os_str().is_empty() {
+            root.check(&["local.data"], data.is_some(), || {
+                "is empty, and so is $HOME; set it to a folder for workspaces and records"
+                    .to_owned()
+            });
+            self.local.data = data.unwrap_or_default();
+        }
+        let names: Vec<&str> = self
+            .services
+            .iter()
+            .map(|(_, spec)| spec.name.as_str())
+            .collect();
+        for name in self.local.services.keys() {
+            root.check(
+                &[&format!("local.services.{name}")],
+                names.contains(&name.as_str()),
+                || {
+                    format!(
+                        "no such service; expected one of those in service: {}",
+                        names.join(", ")
+                    )
+                },
+            );
+        }
+        for name in names {
+            let runs = DEMOS.contains(&name) || self.local.services.contains_key(name);
+            root.check(&[&format!("service.{name}"), &format!("local.services.{name}")], runs, || {
+                format!(
+                    "nothing runs this service; set local.services.{name}.command to a program and its arguments, such \
+                     as [npm, run, dev]"
+                )
+            });
+        }
+    }
+}
+
+/// The id in `project` or `user`. It becomes an environment variable of the session's processes.
+fn id(section: &mut Section<'_>) -> String {
+    let id = section.string("id");
+    section.check(&["id"], !id.is_empty() && !id.contains('\0'), || {
+        "is empty; expected an id, such as 42".to_owned()
+    });
+    id
+}
+
+/// Where programs keep the data of this user.
+fn data_home(environment: &[(String, String)]) -> Option<PathBuf> {
+    let folder = |name: &str| {
+        let found = environment.iter().find(|(other, _)| other == name);
+        // The specification of XDG_DATA_HOME: a relative path is to be ignored.
+        found
+            .map(|(_, value)| PathBuf::from(value))
+            .filter(|path| path.is_absolute())
+    };
+    let home = folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share")))?;
+    Some(home.join("session-gateway"))
+}
+
+#[cfg(test)]
+mod tests;

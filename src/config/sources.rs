@@ -1,0 +1,83 @@
+//! Each source of settings as a tree.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::settings::{Node, Origin, Problem, Problems, Value, pairs, yaml};
+
+/// What the name of each environment variable that sets something starts with.
+pub(super) const PREFIX: &str = "SESSION_GATEWAY__";
+
+pub(super) fn defaults() -> Result<Node, Problems> {
+    yaml::parse(super::DEFAULT, &|_| Origin::Default)
+        .map_err(|error| Problem::new(&Origin::Default, "", error.to_string()).into())
+}
+
+pub(super) fn file(path: &Path) -> Result<Node, Problems> {
+    let name: Arc<str> = path.display().to_string().into();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Problem::new(
+            &Origin::Path(name.clone()),
+            "",
+            format!("cannot be read: {error}"),
+        )
+    })?;
+    let line = |line| Origin::File(name.clone(), line);
+    let tree = yaml::parse(&text, &line).map_err(|error| {
+        let origin = error.line.map_or_else(|| Origin::Path(name.clone()), line);
+        Problem::new(&origin, "", error.to_string())
+    })?;
+    section(tree)
+}
+
+/// The variables whose name starts with [`PREFIX`]: `SESSION_GATEWAY__SPAWN__HOLD` sets `spawn.hold`. Kubernetes sets
+/// variables with one underscore there for a Service of this name, which are none of ours.
+pub(super) fn variables(environment: &[(String, String)]) -> Result<Node, Problems> {
+    let mut tree = Node::empty(Origin::CommandLine);
+    let mut ours: Vec<_> = environment
+        .iter()
+        .filter_map(|(name, value)| Some((name, name.strip_prefix(PREFIX)?.to_lowercase(), value)))
+        .collect();
+    // A program that is started twice must not depend on the order of its environment.
+    ours.sort();
+    for (name, key, value) in ours {
+        let origin = Origin::Variable(name.as_str().into());
+        let parsed = yaml::parse(value, &|_| origin.clone())
+            .map_err(|error| Problem::new(&origin, &key.replace("__", "."), error.to_string()))?;
+        let parts: Vec<&str> = key.split("__").collect();
+        if parts.contains(&"") {
+            let message = format!(
+                "expected names with two underscores between them, as in {PREFIX}SPAWN__HOLD"
+            );
+            return Err(Problem::new(&origin, "", message).into());
+        }
+        let at = parts
+            .iter()
+            .fold(&mut tree, |at, part| at.as_map().entry(part, &origin));
+        at.merge(parsed);
+    }
+    Ok(tree)
+}
+
+pub(super) fn flags(sets: &[String]) -> Result<Node, Problems> {
+    let mut tree = Node::empty(Origin::CommandLine);
+    for set in sets {
+        pairs::parse(set, &Origin::CommandLine, &mut tree)
+            .map_err(|error| Problem::new(&Origin::CommandLine, "", error.to_string()))?;
+    }
+    Ok(tree)
+}
+
+/// A file without any value says nothing; one that is no mapping is refused before it replaces the defaults.
+fn section(tree: Node) -> Result<Node, Problems> {
+    match tree.value {
+        Value::Map(_) => Ok(tree),
+        Value::Null => Ok(Node::empty(tree.origin)),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::List(_)) => {
+            let message = format!(
+                "expected keys and their values, such as `listen: 127.0.0.1:8000`; found {other}"
+            );
+            Err(Problem::new(&tree.origin, "", message).into())
+        }
+    }
+}

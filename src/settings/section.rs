@@ -1,0 +1,376 @@
+//! Reads typed values from a tree and collects everything that is wrong with it.
+//!
+//! A key is known if it was asked for, so no list of keys can be out of date. A value that cannot be read is replaced
+//! by some value of its type and reading goes on: the caller looks at the problems before it uses anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::problems::{Problem, Problems};
+use super::tree::{Map, Node, Origin, Value};
+
+/// One mapping of the tree, with its place in it.
+#[derive(Debug)]
+pub struct Section<'a> {
+    path: String,
+    map: &'a Map,
+    origin: &'a Origin,
+    report: &'a mut Report,
+}
+
+/// What reading brought up so far.
+#[derive(Debug, Default)]
+struct Report {
+    problems: Vec<Problem>,
+    /// The keys that were asked for, by the path of their section.
+    known: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Reads the whole tree with `read`.
+///
+/// # Errors
+/// If any value is wrong or any key was not asked for.
+///
+/// # Panics
+/// If `read` returns `None` although all values could be read.
+pub fn read<T>(
+    tree: &Node,
+    read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+) -> Result<T, Problems> {
+    let Value::Map(map) = &tree.value else {
+        let message = format!(
+            "expected keys and their values, such as `listen: 127.0.0.1:8000`, found {}",
+            tree.value
+        );
+        return Err(Problems::new(vec![Problem::new(&tree.origin, "", message)]));
+    };
+    let mut report = Report::default();
+    let value = read(&mut Section {
+        path: String::new(),
+        map,
+        origin: &tree.origin,
+        report: &mut report,
+    });
+    report.unknown_keys("", map);
+    if report.problems.is_empty() {
+        Ok(value.expect("a section that is not there is a problem"))
+    } else {
+        Err(Problems::new(report.problems))
+    }
+}
+
+impl Section<'_> {
+    /// Whether a value is given. Reading it later is up to the caller.
+    pub fn has(&mut self, key: &str) -> bool {
+        self.known(key);
+        self.map
+            .get(key)
+            .is_some_and(|node| node.value != Value::Null)
+    }
+
+    /// A duration with its unit: `1m 30s`.
+    pub fn duration(&mut self, key: &str) -> Duration {
+        self.parsed(
+            key,
+            "a duration with its unit, such as 25s or 10m",
+            |text| humantime::parse_duration(text).ok(),
+        )
+        .unwrap_or_default()
+    }
+
+    /// An IP address and a port.
+    pub fn address(&mut self, key: &str) -> SocketAddr {
+        self.parsed(
+            key,
+            "an IP address and a port, such as 127.0.0.1:8000 or [::1]:8000",
+            |text| text.parse().ok(),
+        )
+        .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// A whole number in `range`.
+    pub fn integer<T>(&mut self, key: &str, range: RangeInclusive<T>) -> T
+    where
+        T: Copy + Display + PartialOrd + std::str::FromStr,
+    {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.value(key, &expected, |value| match value {
+            Value::Number(text) => text.parse().ok().filter(|number| range.contains(number)),
+            Value::Null | Value::Bool(_) | Value::String(_) | Value::List(_) | Value::Map(_) => {
+                None
+            }
+        })
+        .unwrap_or(*range.start())
+    }
+
+    /// `true` or `false`.
+    pub fn bool(&mut self, key: &str) -> bool {
+        self.value(key, "true or false", |value| match value {
+            Value::Bool(flag) => Some(*flag),
+            Value::Null | Value::Number(_) | Value::String(_) | Value::List(_) | Value::Map(_) => {
+                None
+            }
+        })
+        .unwrap_or_default()
+    }
+
+    /// One of `choices`, of which there is at least one, by its name.
+    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+        let expected = match choices {
+            [others @ .., (last, _)] if !others.is_empty() => {
+                let others: Vec<&str> = others.iter().map(|(name, _)| *name).collect();
+                format!("{} or {last}", others.join(", "))
+            }
+            [(only, _)] => (*only).to_owned(),
+            [..] => "nothing".to_owned(),
+        };
+        self.parsed(key, &expected, |text| {
+            choices
+                .iter()
+                .find(|(name, _)| *name == text)
+                .map(|(_, choice)| *choice)
+        })
+        .unwrap_or(choices[0].1)
+    }
+
+    /// A string. A number or a truth value is taken as it was written.
+    pub fn string(&mut self, key: &str) -> String {
+        self.value(key, "a string", string).unwrap_or_default()
+    }
+
+    /// What `parse` makes of a string. `expected` says what it should be, with an example.
+    pub fn parsed<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        self.value(key, expected, |value| parse(&string(value)?))
+    }
+
+    /// A list of strings.
+    pub fn strings(&mut self, key: &str) -> Vec<String> {
+        self.value(
+            key,
+            "a list of strings, such as [a, b]",
+            |value| match value {
+                Value::List(items) => items.iter().map(|item| string(&item.value)).collect(),
+                Value::Null => Some(Vec::new()),
+                Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Map(_) => None,
+            },
+        )
+        .unwrap_or_default()
+    }
+
+    /// A mapping of any keys to strings.
+    pub fn string_map(&mut self, key: &str) -> BTreeMap<String, String> {
+        self.value(
+            key,
+            "names and their values, such as {NAME: value}",
+            |value| match value {
+                Value::Map(map) => {
+                    let given = map.iter().filter(|(_, _, node)| node.value != Value::Null);
+                    given
+                        .map(|(key, _, node)| Some((key.to_owned(), string(&node.value)?)))
+                        .collect()
+                }
+                Value::Null => Some(BTreeMap::new()),
+                Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::List(_) => None,
+            },
+        )
+        .unwrap_or_default()
+    }
+
+    /// What `read` makes of the section `key`. `None`, and a problem, if it is no section.
+    pub fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
+        let map = self.map;
+        let map = self.value(key, "a section with keys of its own", |value| match value {
+            Value::Map(_) => map.get(key),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::List(_) => {
+                None
+            }
+        })?;
+        let Value::Map(below) = &map.value else {
+            return None;
+        };
+        Some(read(&mut Section {
+            path: self.path(key),
+            map: below,
+            origin: &map.origin,
+            report: self.report,
+        }))
+    }
+
+    /// What `read` makes of each section below `key`, whose keys are free names. A name that was set to nothing is left
+    /// out.
+    pub fn sections<T>(
+        &mut self,
+        key: &str,
+        mut read: impl FnMut(&str, &mut Section<'_>) -> T,
+    ) -> Vec<T> {
+        let all = self.section(key, |open| {
+            let mut all = Vec::new();
+            for (name, _, node) in open.map.iter() {
+                let left_out = match &node.value {
+                    Value::Map(map) => map.is_removed(),
+                    Value::Null => true,
+                    Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::List(_) => false,
+                };
+                if left_out {
+                    open.known(name);
+                } else {
+                    all.extend(open.section(name, |section| read(name, section)));
+                }
+            }
+            all
+        });
+        all.unwrap_or_default()
+    }
+
+    /// Reports `message` unless `holds`, for the first of `keys` that is no default; for the section itself if there
+    /// are none. Silent if the value of one of them could not be read: it is not the one that was meant.
+    pub fn check(&mut self, keys: &[&str], holds: bool, message: impl FnOnce() -> String) {
+        let paths: Vec<String> = keys.iter().map(|key| self.path(key)).collect();
+        let problems = &self.report.problems;
+        if holds
+            || paths
+                .iter()
+                .any(|path| problems.iter().any(|problem| problem.is_at(path)))
+        {
+            return;
+        }
+        let said = keys
+            .iter()
+            .zip(&paths)
+            .map(|(key, path)| (self.origin_of(key), path));
+        let (origin, path) = said
+            .clone()
+            .find(|(origin, _)| **origin != Origin::Default)
+            .or_else(|| said.clone().next())
+            .unwrap_or((self.origin, &self.path));
+        let problem = Problem::new(origin, path, message());
+        self.report.problems.push(problem);
+    }
+
+    /// What `parse` makes of the value at `key`; `None` is a problem.
+    fn value<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        self.known(key);
+        let Some(node) = self.map.get(key) else {
+            let message = format!("is missing; expected {expected}");
+            self.report
+                .problems
+                .push(Problem::new(self.origin, &self.path(key), message));
+            return None;
+        };
+        let parsed = parse(&node.value);
+        if parsed.is_none() {
+            self.problem(key, format!("expected {expected}; found {}", node.value));
+        }
+        parsed
+    }
+
+    fn problem(&mut self, key: &str, message: String) {
+        let path = self.path(key);
+        let origin = self.map.get(key).map_or(self.origin, |node| &node.origin);
+        self.report
+            .problems
+            .push(Problem::new(origin, &path, message));
+    }
+
+    fn known(&mut self, key: &str) {
+        self.report
+            .known
+            .entry(self.path.clone())
+            .or_default()
+            .insert(key.to_owned());
+    }
+
+    fn path(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+
+    /// Where the value at `keys` was said, which has a dot before each key but the first.
+    fn origin_of(&self, keys: &str) -> &Origin {
+        let (mut origin, mut map) = (self.origin, Some(self.map));
+        for key in keys.split('.') {
+            let Some(node) = map.and_then(|map| map.get(key)) else {
+                break;
+            };
+            origin = &node.origin;
+            map = match &node.value {
+                Value::Map(map) => Some(map),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::List(_) => None,
+            };
+        }
+        origin
+    }
+}
+
+impl Report {
+    /// Reports each key of a section that was read which nobody asked for.
+    fn unknown_keys(&mut self, path: &str, map: &Map) {
+        let Some(known) = self.known.get(path).cloned() else {
+            return;
+        };
+        for (key, origin, node) in map.iter() {
+            let here = join(path, key);
+            if known.contains(key) {
+                if let Value::Map(map) = &node.value {
+                    self.unknown_keys(&here, map);
+                }
+            } else {
+                let message = match self.nearest(path, &known, key) {
+                    Some(near) => format!("unknown key; did you mean {near}?"),
+                    None => {
+                        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                        format!("unknown key; known here: {}", known.join(", "))
+                    }
+                };
+                self.problems.push(Problem::new(origin, &here, message));
+            }
+        }
+    }
+
+    /// The known key that `key` was probably meant to be: in its own section by its spelling, else the same key in
+    /// another section, as of somebody who forgot to indent.
+    fn nearest(&self, path: &str, known: &BTreeSet<String>, key: &str) -> Option<String> {
+        let likeness = |other: &str| strsim::jaro_winkler(&key.to_lowercase(), other);
+        let near = known
+            .iter()
+            .map(|other| (likeness(other), other))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((_, other)) = near.filter(|(likeness, _)| *likeness > 0.8) {
+            return Some(join(path, other));
+        }
+        let elsewhere = self.known.iter().find(|(_, keys)| keys.contains(key));
+        elsewhere.map(|(path, _)| join(path, key))
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+fn string(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Number(text) | Value::String(text) => Some(text.clone()),
+        Value::Null | Value::List(_) | Value::Map(_) => None,
+    }
+}

@@ -1,0 +1,76 @@
+//! Section `log` of the configuration, and where log lines go: standard error.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::settings::Section;
+
+/// What is logged, and how it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogConfig {
+    /// How a line is written.
+    pub format: LogFormat,
+    /// Which events are written.
+    pub level: Targets,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people, with colours on a terminal.
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
+impl LogConfig {
+    /// Reads the section.
+    #[must_use]
+    pub fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            format: section.choice(
+                "format",
+                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            ),
+            level: section
+                .parsed(
+                    "level",
+                    "a level such as info or debug, or info,session_gateway::spawner=debug",
+                    targets,
+                )
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// Starts logging, for the whole process.
+///
+/// # Errors
+/// If logging was started before.
+pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let registry = tracing_subscriber::registry().with(config.level.clone());
+    match config.format {
+        LogFormat::Text => registry
+            .with(lines.with_ansi(io::stderr().is_terminal()))
+            .try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    }
+}
+
+/// Levels and targets. A target without a level is a level with a spelling mistake far more often than it is meant.
+fn targets(text: &str) -> Option<Targets> {
+    let is_level = |level: &str| {
+        level
+            .parse::<tracing_subscriber::filter::LevelFilter>()
+            .is_ok()
+    };
+    let known = text.split(',').all(|part| match part.rsplit_once('=') {
+        Some((target, level)) => !target.trim().is_empty() && is_level(level),
+        None => is_level(part),
+    });
+    known.then(|| text.parse().ok()).flatten()
+}

@@ -1,0 +1,15 @@
+//! The promises of the gateway, each in the file of its name, through real sockets.
+//!
+//! One binary, since linking costs more than most of the tests.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests spawn on their own runtime, and fail by panicking"
+)]
+
+mod start;
+mod streaming;
+mod support;
+mod websocket;

@@ -1,0 +1,105 @@
+//! A client that sends exactly what it is told.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::DEADLINE;
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Reply {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("the body is text")
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("the value is text"))
+    }
+
+    /// The code of a problem document.
+    pub fn code(&self) -> String {
+        assert_eq!(
+            self.header("content-type"),
+            "application/problem+json",
+            "{self:?}"
+        );
+        let problem: serde_json::Value =
+            serde_json::from_slice(&self.body).expect("the problem is JSON");
+        problem["code"].as_str().expect("it has a code").to_owned()
+    }
+
+    /// The state that a page tells.
+    pub fn state(&self) -> &str {
+        assert!(
+            self.header("content-type").starts_with("text/html"),
+            "{self:?}"
+        );
+        let (_, rest) = self
+            .text()
+            .split_once("data-state=\"")
+            .expect("the page tells a state");
+        rest.split('"').next().expect("it is quoted")
+    }
+}
+
+/// Sends a request on a connection of its own; the answer's body is still to be read.
+pub async fn open(address: SocketAddr, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+    let stream = TcpStream::connect(address)
+        .await
+        .expect("the gateway accepts");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .expect("the connection is there");
+    tokio::spawn(connection);
+    timeout(DEADLINE, sender.send_request(request))
+        .await
+        .expect("in time")
+        .expect("an answer")
+}
+
+/// Sends a request on a connection of its own and reads the answer to its end.
+pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Reply {
+    let (head, body) = open(address, request).await.into_parts();
+    let body = timeout(DEADLINE, body.collect())
+        .await
+        .expect("in time")
+        .expect("a whole body")
+        .to_bytes();
+    Reply {
+        status: head.status,
+        headers: head.headers,
+        body,
+    }
+}
+
+/// Sends bytes as they are and returns all that comes back until the other side closes.
+pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address)
+        .await
+        .expect("the gateway accepts");
+    stream.write_all(bytes).await.expect("it reads");
+    let mut answer = Vec::new();
+    timeout(DEADLINE, stream.read_to_end(&mut answer))
+        .await
+        .expect("in time")
+        .expect("it closes cleanly");
+    String::from_utf8_lossy(&answer).into_owned()
+}

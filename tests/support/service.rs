@@ -1,0 +1,88 @@
+//! A service of a session: answers as the test says, and tells what reached it.
+
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::{Full, combinators::BoxBody};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+/// What a service answers with.
+pub type Answer = Response<BoxBody<Bytes, std::io::Error>>;
+type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// A service on a free port, for as long as the test's runtime lives.
+pub struct Service {
+    pub address: SocketAddr,
+}
+
+impl Service {
+    /// Serves what `handler` answers.
+    pub async fn new<F>(handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let handler = Arc::clone(&handler);
+                let service = service_fn(move |request| {
+                    let answer = handler(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                tokio::spawn(
+                    http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .with_upgrades(),
+                );
+            }
+        });
+        Self { address }
+    }
+
+    /// Answers everything with 200 and the target that it saw.
+    pub async fn echo() -> Self {
+        Self::new(|request| async move { text(request.uri().to_string()) }).await
+    }
+}
+
+/// 200 with this text.
+pub fn text(text: impl Into<Bytes>) -> Answer {
+    use http_body_util::BodyExt;
+    Response::new(
+        Full::new(text.into())
+            .map_err(|never| match never {})
+            .boxed(),
+    )
+}
+
+impl Service {
+    /// A websocket service that sends every message back.
+    pub async fn websocket_echo() -> SocketAddr {
+        use futures_util::{SinkExt, StreamExt};
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else {
+                        return;
+                    };
+                    while let Some(Ok(message)) = socket.next().await {
+                        if (message.is_binary() || message.is_text())
+                            && socket.send(message).await.is_err()
+                        {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+}
