@@ -2,6 +2,9 @@
 
 pub mod activator;
 pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod gateway;
 pub mod session;

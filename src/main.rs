@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The program `session-gateway`; everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    session_gateway::cli::main()
+}
