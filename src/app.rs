@@ -77,7 +77,11 @@ impl Control {
             .context("cannot start the control runtime")?;
         let ending = Ending::new();
         let drain = ending.drain(runtime.handle().clone());
-        Ok(Self { runtime, ending, drain })
+        Ok(Self {
+            runtime,
+            ending,
+            drain,
+        })
     }
 
     /// The tasks of this runtime.
@@ -94,13 +98,23 @@ impl App {
     /// If a port cannot be opened; then nothing was started.
     pub fn bind(config: &Config, control: Control, spawning: Spawning) -> anyhow::Result<Self> {
         let listen = config.gateway.listen;
-        let listeners = gateway::bind(listen, config.gateway.workers)
-            .with_context(|| format!("cannot listen on {listen}: is another gateway running? `listen` sets the address"))?;
-        let admin = TcpListener::bind(config.admin.listen).with_context(|| {
-            format!("cannot listen on {} for the admin API: `admin.listen` sets the address", config.admin.listen)
+        let listeners = gateway::bind(listen, config.gateway.workers).with_context(|| {
+            format!(
+                "cannot listen on {listen}: is another gateway running? `listen` sets the address"
+            )
         })?;
-        let address = listeners[0].local_addr().context("the listener has no address")?;
-        let admin_address = admin.local_addr().context("the admin listener has no address")?;
+        let admin = TcpListener::bind(config.admin.listen).with_context(|| {
+            format!(
+                "cannot listen on {} for the admin API: `admin.listen` sets the address",
+                config.admin.listen
+            )
+        })?;
+        let address = listeners[0]
+            .local_addr()
+            .context("the listener has no address")?;
+        let admin_address = admin
+            .local_addr()
+            .context("the admin listener has no address")?;
 
         let metrics = Metrics::new(&config.services, config.gateway.workers);
         let _entered = control.runtime.enter();
@@ -119,15 +133,32 @@ impl App {
             metrics: Arc::clone(&metrics),
         });
         let drain = control.drain.clone();
-        let admin = Admin::new(&activator, &spawning.inspect, &config.services, metrics, drain).serve(admin);
-        control.drain.spawn("admin", admin.context("cannot serve the admin API")?);
+        let admin = Admin::new(
+            &activator,
+            &spawning.inspect,
+            &config.services,
+            metrics,
+            drain,
+        )
+        .serve(admin);
+        control
+            .drain
+            .spawn("admin", admin.context("cannot serve the admin API")?);
         let workers = listeners
             .into_iter()
             .enumerate()
             .map(|(number, listener)| Worker::start(number, listener, &shared, &control))
             .collect::<anyhow::Result<_>>()?;
         let grace = config.shutdown_grace;
-        Ok(Self { control, spawning, activator, address, admin: admin_address, grace, workers })
+        Ok(Self {
+            control,
+            spawning,
+            activator,
+            address,
+            admin: admin_address,
+            grace,
+            workers,
+        })
     }
 
     /// Where clients connect.
@@ -151,7 +182,11 @@ impl App {
     /// The session used last, to be opened again, or a new one.
     #[must_use]
     pub fn session_to_open(&self) -> SessionId {
-        let listed = self.control.runtime.block_on(self.spawning.inspect.list(None, 1000)).unwrap_or_default();
+        let listed = self
+            .control
+            .runtime
+            .block_on(self.spawning.inspect.list(None, 1000))
+            .unwrap_or_default();
         let last = listed.into_iter().max_by_key(|listed| listed.seen.used);
         last.map_or_else(SessionId::random, |listed| listed.id)
     }
@@ -172,7 +207,11 @@ impl App {
 
     /// Ends in order; `hurry` cuts the grace off.
     pub fn stop(self, hurry: impl Future<Output = ()>) {
-        let Control { runtime, ending, drain } = self.control;
+        let Control {
+            runtime,
+            ending,
+            drain,
+        } = self.control;
         ending.advance(Stage::Draining);
         let deadline = Instant::now() + self.grace;
         let left = runtime.block_on(async {
@@ -211,13 +250,20 @@ impl StartWatcher for Metrics {
 }
 
 impl Worker {
-    fn start(number: usize, listener: TcpListener, shared: &Arc<Shared>, control: &Control) -> anyhow::Result<Self> {
+    fn start(
+        number: usize,
+        listener: TcpListener,
+        shared: &Arc<Shared>,
+        control: &Control,
+    ) -> anyhow::Result<Self> {
         let drain = control.ending.drain(control.runtime.handle().clone());
         let (shared, own) = (Arc::clone(shared), drain.clone());
         let (started, outcome) = mpsc::channel();
         let serve = move || {
             // A worker's runtime cannot leave its thread, so it is made there.
-            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
             let runtime = match runtime {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(started.send(Err(error))),
@@ -227,9 +273,14 @@ impl Worker {
                 error!(worker = number, %error, "worker ended");
             }
         };
-        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(serve);
+        let thread = thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(serve);
         let thread = thread.context("cannot start a worker")?;
-        outcome.recv().context("a worker ended at once")?.context("cannot start a worker's runtime")?;
+        outcome
+            .recv()
+            .context("a worker ended at once")?
+            .context("cannot start a worker's runtime")?;
         Ok(Self { thread, drain })
     }
 }
@@ -242,7 +293,10 @@ struct Signals {
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

@@ -1,5 +1,7 @@
-//! session-gateway: hands the command line to `cli`.
+//! The program `session-gateway`; everything it does is in the library.
 
-fn main() -> anyhow::Result<()> {
-    session_gateway::cli::run()
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    session_gateway::cli::main()
 }

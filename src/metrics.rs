@@ -159,7 +159,12 @@ impl Collector for Scrape {
         self.traffic(&mut encoder)?;
         self.sessions(&mut encoder)?;
         let version = [([("version", env!("CARGO_PKG_VERSION"))], 1)];
-        gauges(&mut encoder, "build_info", "The version that runs", &version)
+        gauges(
+            &mut encoder,
+            "build_info",
+            "The version that runs",
+            &version,
+        )
     }
 }
 
@@ -174,24 +179,52 @@ impl Scrape {
         let help = "Time to the head of the answer, waiting included";
         histogram(encoder, "request_seconds", help, &seconds)?;
         let help = "Requests whose answer has not begun";
-        gauges(encoder, "requests_in_flight", help, &sum(|one| &one.in_flight))?;
-        gauges(encoder, "tunnels_open", "Open websockets", &sum(|one| &one.tunnels))?;
+        gauges(
+            encoder,
+            "requests_in_flight",
+            help,
+            &sum(|one| &one.in_flight),
+        )?;
+        gauges(
+            encoder,
+            "tunnels_open",
+            "Open websockets",
+            &sum(|one| &one.tunnels),
+        )?;
         let bytes = |at: usize| workers.iter().map(|one| one.bytes[at].load(Relaxed)).sum();
-        let bytes = [([("direction", "up")], bytes(0)), ([("direction", "down")], bytes(1))];
+        let bytes = [
+            ([("direction", "up")], bytes(0)),
+            ([("direction", "down")], bytes(1)),
+        ];
         counters(encoder, "tunnel_bytes", "Bytes through websockets", &bytes)
     }
 
     fn sessions(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let Metrics { starts, start_seconds, .. } = &*self.metrics;
+        let Metrics {
+            starts,
+            start_seconds,
+            ..
+        } = &*self.metrics;
         let starts = |at: usize| starts[at].load(Relaxed);
-        let starts = [([("outcome", "ok")], starts(0)), ([("outcome", "failed")], starts(1))];
+        let starts = [
+            ([("outcome", "ok")], starts(0)),
+            ([("outcome", "failed")], starts(1)),
+        ];
         counters(encoder, "starts", "Starts of sessions that ended", &starts)?;
         let help = "Time until all of a session was asked for";
         histogram(encoder, "start_seconds", help, &[start_seconds])?;
         let count = |count: &u64| i64::try_from(*count).unwrap_or(i64::MAX);
-        let sessions = self.sessions.iter().map(|(state, n)| ([("state", *state)], count(n)));
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|(state, n)| ([("state", *state)], count(n)));
         let sessions: Vec<_> = sessions.collect();
-        gauges(encoder, "sessions", "Sessions known to this replica", &sessions)
+        gauges(
+            encoder,
+            "sessions",
+            "Sessions known to this replica",
+            &sessions,
+        )
     }
 
     fn requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {

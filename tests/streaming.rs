@@ -213,7 +213,8 @@ async fn large_bodies_pass_both_ways_in_bounded_memory() {
     let count = if long() { 16 * 1024 } else { 1024 };
     let service = Service::new(move |request| async move {
         if request.method() == http::Method::GET {
-            let frames = stream::iter((0..count).map(|n| Ok::<_, io::Error>(Frame::data(chunk(n)))));
+            let frames =
+                stream::iter((0..count).map(|n| Ok::<_, io::Error>(Frame::data(chunk(n)))));
             return Response::new(StreamBody::new(frames).boxed());
         }
         let sum = read(request.into_body()).await;

@@ -9,7 +9,7 @@ use crate::demo::{self, Demo, Environment};
 ///
 /// PORT says where it listens, WORKSPACE which folder it shows (default: the current one).
 #[derive(Debug, Args)]
-pub struct DemoArgs {
+pub(super) struct DemoArgs {
     /// Which one.
     name: Name,
     /// vscode: the built-in editor, even where code-server is installed.
@@ -28,7 +28,7 @@ impl DemoArgs {
     /// Runs the service until SIGTERM or SIGINT.
     /// # Errors
     /// The environment is not one of a service, its workspace cannot be made, or its port is not free.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run(self) -> anyhow::Result<()> {
         let environment = Environment::read()?;
         let demo = match self.name {
             Name::Preview => Demo::Preview,

@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Location, Options, Spanned};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{DefaultMessageFormatter, Location, Options, Spanned};
 
 use super::tree::{Map, Node, Origin, Value};
 
-/// The text is no YAML, at this line; lines count from 1.
+/// The text is no YAML.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct YamlError {
     /// What is wrong, in one line.
     pub message: String,
-    /// Where, if the parser knows.
+    /// Where, if the parser knows; lines count from 1.
     pub line: Option<u64>,
 }
 
@@ -85,10 +85,24 @@ fn written(at: Location, text: &str) -> Option<String> {
 
 fn error(error: serde_saphyr::Error) -> YamlError {
     let plain = error.without_snippet();
-    YamlError {
-        message: plain.to_string(),
-        line: plain.location().map(|at| at.line()),
-    }
+    let message = match plain {
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key {key} is there twice")
+        }
+        serde_saphyr::Error::MultipleDocuments { .. } => {
+            "a second document starts here; expected one".to_owned()
+        }
+        // The parser's own words, without the place, which every problem has in front.
+        other => {
+            let text = other.render_with_formatter(&DefaultMessageFormatter);
+            let words = text
+                .rsplit_once(" at line ")
+                .map_or(text.as_str(), |(words, _)| words);
+            format!("this is no YAML: {words}")
+        }
+    };
+    let line = plain.location().map(|at| at.line());
+    YamlError { message, line }
 }
 
 impl<'de> Deserialize<'de> for Parsed {
@@ -147,14 +161,8 @@ impl<'de> Visitor<'de> for ParsedVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Parsed, A::Error> {
-        let mut map: Vec<(Spanned<String>, Spanned<Parsed>)> = Vec::new();
-        while let Some(key) = entries.next_key::<Spanned<String>>()? {
-            if map.iter().any(|(other, _)| other.value == key.value) {
-                return Err(A::Error::custom(format!(
-                    "the key {} is there twice",
-                    key.value
-                )));
-            }
+        let mut map = Vec::new();
+        while let Some(key) = entries.next_key()? {
             map.push((key, entries.next_value()?));
         }
         Ok(Parsed::Map(map))

@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex as Shared, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -90,6 +90,12 @@ impl LocalSpawner {
         }))
     }
 
+    /// The folder of all sessions.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.root()
+    }
+
     fn session(&self, id: SessionId) -> Arc<Mutex<Session>> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(sessions.entry(id).or_default())
@@ -148,10 +154,18 @@ impl LocalSpawner {
         let spec = self.services.spec(service);
         let workspace = self.folder.workspace(id);
         let own = self.config.services.get(&spec.name).cloned();
-        let built_in = || vec![self.program.to_string_lossy().into_owned(), "demo".to_owned(), spec.name.clone()];
+        let built_in = || {
+            vec![
+                self.program.to_string_lossy().into_owned(),
+                "demo".to_owned(),
+                spec.name.clone(),
+            ]
+        };
         let (command, env, cwd) = match own {
             // A relative folder is one of the workspace.
-            Some(Command { command, env, cwd }) => (command, env, workspace.join(cwd.unwrap_or_default())),
+            Some(Command { command, env, cwd }) => {
+                (command, env, workspace.join(cwd.unwrap_or_default()))
+            }
             None => (built_in(), BTreeMap::new(), workspace.clone()),
         };
         let port = ports[service.index()];

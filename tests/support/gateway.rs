@@ -283,7 +283,13 @@ impl Inspect for Sessions {
     }
 
     fn find(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Listed>, SpawnError>> {
-        Box::pin(async move { Ok(self.list(None, usize::MAX).await?.into_iter().find(|listed| listed.id == id)) })
+        Box::pin(async move {
+            Ok(self
+                .list(None, usize::MAX)
+                .await?
+                .into_iter()
+                .find(|listed| listed.id == id))
+        })
     }
 
     fn tail(&self, _: SessionId) -> BoxFuture<'_, Result<Vec<String>, SpawnError>> {

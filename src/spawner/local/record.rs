@@ -90,6 +90,10 @@ impl Folder {
         Ok(Self { root, _lock: lock })
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn session(&self, id: SessionId) -> PathBuf {
         self.root.join("sessions").join(id.to_string())
     }

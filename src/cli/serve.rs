@@ -1,0 +1,73 @@
+//! `session-gateway serve`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{Failure, Settings, print};
+use crate::app::{App, Control, Spawning};
+use crate::spawner::local::LocalSpawner;
+use crate::telemetry;
+
+/// Run the gateway until SIGTERM or SIGINT
+///
+/// Settings come from the built-in defaults, then FILE, then the environment, then the command line; what comes later
+/// wins. `session-gateway config default` prints all of them.
+///
+/// In the environment, two underscores stand for each dot: SESSION_GATEWAY__SPAWN__HOLD=30s sets spawn.hold. A value is
+/// read as YAML, so [a, b] is a list. Keys with a hyphen can be set in the file and with --set only.
+///
+/// With --set, commas separate pairs and {a,b} is a list; a backslash takes the meaning off a comma or a dot.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+
+    /// IP address and port where clients connect; the same as --set listen=ADDRESS
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let listen = self.listen.map(|listen| format!("listen={listen}"));
+        let config = self.settings.load(listen)?;
+        telemetry::init(&config.log).context("logging cannot be started")?;
+        let control = Control::start()?;
+        let program = std::env::current_exe().context("the path of this program is not known")?;
+        let local = LocalSpawner::open(
+            config.local.clone(),
+            config.services.clone(),
+            program,
+            control.drain().clone(),
+        )
+        .context("sessions cannot be run on this machine")?;
+        let spawning = Spawning {
+            spawner: Arc::clone(&local) as _,
+            inspect: Arc::clone(&local) as _,
+        };
+        let app = App::bind(&config, control, spawning)?;
+        print(&welcome(&app, &local))?;
+        Ok(app.run()?)
+    }
+}
+
+/// What a person is told when everything is there: where to go, and what to know before others are let in.
+fn welcome(app: &App, local: &LocalSpawner) -> String {
+    let (address, admin) = (app.address(), app.admin_address());
+    let id = app.session_to_open();
+    let who = if address.ip().is_loopback() {
+        "It listens on loopback only: programs and people of this machine can start and use sessions."
+    } else {
+        "It listens for other machines: whoever reaches this address can start and use sessions, and run commands."
+    };
+    format!(
+        "session-gateway {version}\n\n  Open a session    http://{address}/{id}/\n  Operators' port   \
+         http://{admin}/api/sessions\n\nSessions run as processes of this machine, without authentication. {who}\nTheir \
+         files are in {folder}. Ctrl-C ends it, sessions included.\n",
+        version = env!("CARGO_PKG_VERSION"),
+        folder = local.folder().display(),
+    )
+}
