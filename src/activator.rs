@@ -260,6 +260,7 @@ impl Activator {
     pub async fn stop(self: &Arc<Self>, id: SessionId) -> Result<(), SpawnError> {
         let activator = Arc::clone(self);
         let stop = self.drain.spawn("stop", async move {
+            activator.stamp_session(id).await;
             let facts = Facts::new(Arc::clone(&activator.table));
             let outcome = activator.spawner.stop(id, &facts).await;
             activator.records.forget(id);

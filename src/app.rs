@@ -60,6 +60,14 @@ pub struct App {
     workers: Vec<Worker>,
 }
 
+/// Every port, open.
+struct Ports {
+    listeners: Vec<TcpListener>,
+    admin: TcpListener,
+    address: SocketAddr,
+    admin_address: SocketAddr,
+}
+
 struct Worker {
     thread: thread::JoinHandle<()>,
     drain: Drain,
@@ -97,25 +105,12 @@ impl App {
     /// # Errors
     /// If a port cannot be opened; then nothing was started.
     pub fn bind(config: &Config, control: Control, spawning: Spawning) -> anyhow::Result<Self> {
-        let listen = config.gateway.listen;
-        let listeners = gateway::bind(listen, config.gateway.workers).with_context(|| {
-            format!(
-                "cannot listen on {listen}: is another gateway running? `listen` sets the address"
-            )
-        })?;
-        let admin = TcpListener::bind(config.admin.listen).with_context(|| {
-            format!(
-                "cannot listen on {} for the admin API: `admin.listen` sets the address",
-                config.admin.listen
-            )
-        })?;
-        let address = listeners[0]
-            .local_addr()
-            .context("the listener has no address")?;
-        let admin_address = admin
-            .local_addr()
-            .context("the admin listener has no address")?;
-
+        let Ports {
+            listeners,
+            admin,
+            address,
+            admin_address,
+        } = Ports::open(config)?;
         let metrics = Metrics::new(&config.services, config.gateway.workers);
         let _entered = control.runtime.enter();
         let activator = Activator::begin_watch(activator::Parts {
@@ -246,6 +241,33 @@ impl App {
 impl StartWatcher for Metrics {
     fn started(&self, well: bool, took: Duration) {
         Self::started(self, well, took);
+    }
+}
+
+impl Ports {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let listen = config.gateway.listen;
+        let listeners = gateway::bind(listen, config.gateway.workers).with_context(|| {
+            format!(
+                "cannot listen on {listen} (is another gateway running? listen sets the address)"
+            )
+        })?;
+        let listen = config.admin.listen;
+        let admin = TcpListener::bind(listen).with_context(|| {
+            format!("cannot listen on {listen} (admin.listen sets the address)")
+        })?;
+        let address = listeners[0]
+            .local_addr()
+            .context("the listener has no address")?;
+        let admin_address = admin
+            .local_addr()
+            .context("the admin listener has no address")?;
+        Ok(Self {
+            listeners,
+            admin,
+            address,
+            admin_address,
+        })
     }
 }
 

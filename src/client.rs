@@ -9,8 +9,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-/// How long a whole call may take. What answers is a gateway or a platform's own service, close by.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a whole call may take. What answers is close by; a stop waits for processes to end.
+const DEADLINE: Duration = Duration::from_secs(30);
 /// The largest answer that is read: a list of ten thousand sessions has 4 MiB.
 const LARGEST: usize = 8 * 1024 * 1024;
 
@@ -45,7 +45,7 @@ impl Client {
         Self
     }
 
-    /// Sends a request, with a JSON body unless that is empty, and reads the answer, at most 10 s and 8 MiB.
+    /// Sends a request, with a JSON body unless that is empty, and reads the answer, at most 30 s and 8 MiB.
     ///
     /// # Errors
     /// If there is no answer; any status is one.
@@ -55,8 +55,8 @@ impl Client {
         url: &Uri,
         body: Bytes,
     ) -> Result<Response<Bytes>, ClientError> {
-        let call = exchange(method, url, body);
-        // The runtime's driver is a plain future beside the call: no task, so nothing outlives it.
+        // Boxed: side calls are rare, and their futures large.
+        let call = Box::pin(exchange(method, url, body));
         timeout(DEADLINE, call)
             .await
             .unwrap_or_else(|_| Err(ClientError::Late(url.clone())))
@@ -105,6 +105,7 @@ async fn exchange(method: Method, url: &Uri, body: Bytes) -> Result<Response<Byt
             .to_bytes();
         Ok(Response::from_parts(head, body))
     };
+    // The connection is driven beside the call, in no task of its own: nothing outlives it.
     let mut connection = std::pin::pin!(connection);
     let mut answer = std::pin::pin!(answer);
     tokio::select! {

@@ -97,7 +97,7 @@ enum GatewayError {
     #[error("this address serves {0} only")]
     Method(&'static str),
     /// The session is not there, as seen by this service; the flag tells whether a form is lost by it.
-    #[error("{0}")]
+    #[error("the session does not take the request")]
     Activate(#[source] ActivateError, Service, bool),
     /// The session could not be stopped.
     #[error("the session could not be stopped")]

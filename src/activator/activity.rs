@@ -6,7 +6,10 @@ use tokio::time::{Instant, interval};
 use tracing::warn;
 
 use super::{Activator, instance::InstanceUid};
-use crate::{session::clock, shutdown::Stage};
+use crate::{
+    session::{SessionId, clock},
+    shutdown::Stage,
+};
 
 /// How often use is written down. Idle times are minutes to hours; finer stamps would only load what keeps them.
 const EVERY: Duration = Duration::from_secs(60);
@@ -26,6 +29,18 @@ impl Activator {
         }
     }
 
+    /// Stamps the use of one session now, as far as it was used.
+    pub(super) async fn stamp_session(&self, id: SessionId) {
+        let Some(instance) = self.table.slot(id).instance else {
+            return;
+        };
+        if let Some(used) = instance.last_used()
+            && let Err(error) = self.spawner.stamp(id, clock::at(used)).await
+        {
+            warn!(session = %id, %error, "last use not recorded");
+        }
+    }
+
     /// Stamps every instance used since its last stamp; returns the stamps of those that still run.
     async fn stamp(&self, before: &HashMap<InstanceUid, Instant>) -> HashMap<InstanceUid, Instant> {
         let mut after = HashMap::new();
@@ -33,10 +48,8 @@ impl Activator {
             let Some(instance) = slot.instance.filter(|_| !slot.ending) else {
                 continue;
             };
-            let used = if instance.leases() > 0 {
-                Instant::now()
-            } else {
-                instance.used()
+            let Some(used) = instance.last_used() else {
+                continue;
             };
             if before
                 .get(&instance.uid())

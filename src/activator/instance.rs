@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use tokio::{sync::Notify, time::Instant};
@@ -29,7 +30,7 @@ pub struct Instance {
     open: AtomicU32,
     leases: AtomicU32,
     tunnels: AtomicU32,
-    /// Milliseconds after `since`.
+    /// Milliseconds after `since`; 0: never.
     used: AtomicU64,
     ended: AtomicBool,
     end: Notify,
@@ -156,14 +157,20 @@ impl Instance {
         self.tunnels.load(Relaxed)
     }
 
-    /// When a lease of it was last taken or given back.
+    /// When it was last used: now, while a lease of it lives. `None` if it never was.
     #[must_use]
-    pub fn used(&self) -> Instant {
-        self.since + std::time::Duration::from_millis(self.used.load(Relaxed))
+    pub fn last_used(&self) -> Option<Instant> {
+        if self.leases() > 0 {
+            return Some(Instant::now());
+        }
+        let used = self.used.load(Relaxed);
+        (used > 0).then(|| self.since + Duration::from_millis(used))
     }
 
     fn touch(&self) {
-        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.since.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
         self.used.fetch_max(now, Relaxed);
     }
 }

@@ -47,13 +47,10 @@ impl Activator {
             })
             .collect();
         let phases: Vec<Phase> = services.iter().map(|(_, phase, _)| phase.clone()).collect();
-        let used = match instance {
-            Some(instance) if instance.leases() > 0 => Some(clock::now()),
-            Some(instance) if instance.used() > instance.since() => {
-                Some(clock::at(instance.used()))
-            }
-            Some(_) | None => seen.used,
-        };
+        let used = instance
+            .and_then(|instance| instance.last_used())
+            .map(clock::at)
+            .or(seen.used);
         Ok(Overview {
             id,
             state: super::overall(&phases),

@@ -426,11 +426,15 @@ fn problem(error: &GatewayError, code: Code, asker: &Asker) -> Response<Body> {
         output: failure.detail(),
     });
     let (status, name, title) = code.row();
-    // What failed on the service's side is for the log: it may name addresses.
-    let detail = if matches!(error, GatewayError::Upstream(_)) {
-        title.to_owned()
-    } else {
-        error.to_string()
+    let detail = match error {
+        GatewayError::Activate(error, ..) => error.to_string(),
+        // What failed on the service's side is for the log: it may name addresses.
+        GatewayError::Upstream(_) => title.to_owned(),
+        GatewayError::Admit(_)
+        | GatewayError::Route(_)
+        | GatewayError::Guard(_)
+        | GatewayError::Method(_)
+        | GatewayError::Stop(..) => error.to_string(),
     };
     let problem = Problem {
         kind: format!("urn:session-gateway:problem:{name}"),

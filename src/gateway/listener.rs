@@ -11,9 +11,12 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::{set_socket_keepalive, set_socket_reuseport};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType,
+    sockopt::{set_socket_keepalive, set_socket_reuseaddr, set_socket_reuseport},
+};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
@@ -22,7 +25,7 @@ use super::{Gateway, Shared};
 use crate::shutdown::{Drain, Stage};
 
 /// Connections that wait to be accepted, per worker.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
 /// How long a new connection may take to send its first byte. Browsers open some to have them ready.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// How long a connection may lie idle, or take to send a head: longer than the 60 s of common load balancers, or they
@@ -51,17 +54,21 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>>
     Ok(listeners)
 }
 
+/// By hand, since tokio's sockets belong to the runtime that makes them, and workers have none yet.
 fn listen(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
     } else {
-        TcpSocket::new_v6()?
+        AddressFamily::INET6
     };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     // A port whose last connections linger in TIME_WAIT may be bound again at once.
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(shared)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)?.into_std()
+    set_socket_reuseaddr(&socket, true)?;
+    set_socket_reuseport(&socket, shared)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Serves one worker's listener, on the worker that calls, until the process drains; returns once its connections
