@@ -222,23 +222,26 @@ async fn reload(State(preview): State<Preview>, upgrade: WebSocketUpgrade) -> Re
 async fn tell(mut socket: ws::WebSocket, mut version: value::Receiver<String>, drain: Drain) {
     version.mark_changed();
     loop {
-        tokio::select! {
-            changed = version.changed() => {
-                let now = version.borrow_and_update().clone();
-                if changed.is_err() || socket.send(ws::Message::Text(now.into())).await.is_err() {
-                    return;
-                }
-            }
+        let now = tokio::select! {
+            // The watching task ends with the drain, so both of these are the end of the process.
+            changed = version.changed() => changed.ok().map(|()| version.borrow_and_update().clone()),
+            () = drain.reached(Stage::Draining) => None,
             received = socket.recv() => match received {
-                Some(Ok(_)) => {}
+                Some(Ok(_)) => continue,
                 Some(Err(_)) | None => return,
             },
-            () = drain.reached(Stage::Draining) => {
-                let away = ws::CloseFrame { code: ws::close_code::AWAY, reason: "".into() };
-                // The client may be gone already.
-                let _ = socket.send(ws::Message::Close(Some(away))).await;
-                return;
-            }
+        };
+        let ending = now.is_none();
+        let message = now.map_or_else(goodbye, |now| ws::Message::Text(now.into()));
+        if socket.send(message).await.is_err() || ending {
+            return;
         }
     }
+}
+
+fn goodbye() -> ws::Message {
+    ws::Message::Close(Some(ws::CloseFrame {
+        code: ws::close_code::AWAY,
+        reason: "".into(),
+    }))
 }
