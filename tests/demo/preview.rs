@@ -142,10 +142,13 @@ async fn a_change_reaches_the_open_page_once_and_the_end_closes_its_socket() {
         "the page is current: {first} {page}"
     );
     // As editors save: a hidden file beside it, renamed over it.
-    let saving = preview.workspace().join(".index.html.swp");
+    let save = |content: &str| {
+        let saving = preview.workspace().join(".index.html.swp");
+        std::fs::write(&saving, content).unwrap();
+        std::fs::rename(&saving, preview.workspace().join("index.html")).unwrap();
+    };
     std::fs::write(preview.workspace().join(".hidden"), "x").unwrap();
-    std::fs::write(&saving, "<body>new</body>").unwrap();
-    std::fs::rename(&saving, preview.workspace().join("index.html")).unwrap();
+    save("<body>new</body>");
     let second = next(&mut socket).await.into_text().unwrap();
     assert_ne!(first, second);
     assert!(
@@ -155,7 +158,7 @@ async fn a_change_reaches_the_open_page_once_and_the_end_closes_its_socket() {
             .body
             .contains(&format!("data-version=\"{second}\""))
     );
-    std::fs::write(preview.workspace().join("index.html"), "<body>newer</body>").unwrap();
+    save("<body>newer</body>");
     let third = next(&mut socket).await.into_text().unwrap();
     assert!(
         second.ends_with("-1") && third.ends_with("-2"),
