@@ -4,7 +4,7 @@
 //! of its session comes from [`Environment`], and it ends at SIGTERM. They also run by hand:
 //! `PORT=3000 session-gateway demo preview` serves the current folder.
 
-use std::{io, io::Write, net::SocketAddr, time::Duration};
+use std::{error::Error, io, io::Write, net::SocketAddr, time::Duration};
 
 use axum::Router;
 use tokio::{
@@ -60,8 +60,9 @@ pub async fn run(demo: Demo, environment: Environment) -> io::Result<()> {
         tokio::select! {
             () = &mut stop => return Ok(()),
             failed = vscode::code_server::take_over(&environment, workspace.root()) => {
-                if let Some(reason) = failed {
-                    writeln!(io::stderr().lock(), "{reason}; the built-in editor runs instead")?;
+                if let Some(unfit) = failed {
+                    let cause = unfit.source().map_or_else(String::new, |cause| format!(" ({cause})"));
+                    writeln!(io::stderr().lock(), "{unfit}{cause}: the built-in editor runs instead")?;
                 }
             }
         }

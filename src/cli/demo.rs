@@ -37,14 +37,19 @@ impl DemoArgs {
                 builtin: self.builtin,
             },
         };
+        let port = environment.port;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let port = environment.port;
         let ended = runtime.block_on(demo::run(demo, environment));
         // File work that still runs must not keep the process.
         runtime.shutdown_background();
-        ended.with_context(|| format!("the {:?} service on port {port}", self.name))
+        ended.with_context(|| {
+            format!(
+                "cannot run {} on port {port}",
+                format!("{:?}", self.name).to_lowercase()
+            )
+        })
     }
 }

@@ -40,6 +40,8 @@ const SHOWN: usize = 12;
 struct Chat(Arc<Shared>);
 
 struct Shared {
+    /// Whose chat this is, as a sentence; empty by hand.
+    about: String,
     workspace: Workspace,
     drain: Drain,
 }
@@ -81,6 +83,7 @@ pub(super) fn router(environment: &Environment, workspace: Workspace, drain: &Dr
         )
         .merge(talk)
         .with_state(Chat(Arc::new(Shared {
+            about: about(environment),
             workspace,
             drain: drain.clone(),
         })))
@@ -185,6 +188,23 @@ fn fit(message: &str) -> Result<(), &'static str> {
     }
 }
 
+fn about(environment: &Environment) -> String {
+    let parts = [
+        ("session", &environment.session),
+        ("project", &environment.project),
+        ("user", &environment.user),
+    ];
+    let known = parts
+        .into_iter()
+        .filter_map(|(name, id)| Some(format!("{name} {}", id.as_deref()?)));
+    let known: Vec<_> = known.collect();
+    if known.is_empty() {
+        String::new()
+    } else {
+        format!(" (This is {}.)", known.join(", "))
+    }
+}
+
 /// The words at a reader's pace, then the end.
 fn said(words: Vec<String>) -> impl Stream<Item = Said> + Send {
     let words = stream::iter(words).then(|text| async move {
@@ -198,10 +218,11 @@ impl Chat {
     fn words(&self, message: &str) -> Vec<String> {
         let message = message.trim();
         let text = format!(
-            "This is a demonstration: no language model is behind it. You wrote: “{message}”\n\n{}\n\nTo talk to a real \
+            "This is a demonstration: no language model is behind it. You wrote: “{message}”\n\n{}{}\n\nTo talk to a real \
              agent here, set local.services.chat.command in the gateway's configuration to a program that listens on \
              $PORT.",
-            self.files()
+            self.files(),
+            self.0.about
         );
         text.split_inclusive([' ', '\n'])
             .map(str::to_owned)
@@ -243,7 +264,11 @@ mod tests {
         fs::write(folder.path().join(".hidden"), "").unwrap();
         let workspace = Workspace::open(folder.path()).unwrap();
         let drain = Ending::new().drain(tokio::runtime::Handle::current());
-        let chat = Chat(Arc::new(Shared { workspace, drain }));
+        let chat = Chat(Arc::new(Shared {
+            about: String::from(" (This is session s.)"),
+            workspace,
+            drain,
+        }));
         let start = tokio::time::Instant::now();
         let said: Vec<_> = said(chat.words(" hello ")).collect().await;
         let (last, words) = said.split_last().unwrap();

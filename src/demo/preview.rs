@@ -2,7 +2,8 @@
 //!
 //! Requests arrive with the public prefix, so this service decides about its slash. Files whose path has a segment
 //! that begins with a dot are not served (`.well-known` is). Everything else about files (types, ranges, conditions)
-//! is tower-http's; pages alone are read here, since the script that reloads them is added.
+//! is tower-http's; pages alone are read here, since the script that reloads them is added. A link that leads out of
+//! the workspace is as good as missing.
 
 use std::{
     fs, io,
@@ -105,8 +106,7 @@ async fn elsewhere(State(preview): State<Preview>) -> Response {
 }
 
 async fn index(State(preview): State<Preview>, request: Request) -> Response {
-    let file = preview.0.workspace.root().join("index.html");
-    preview.answer("index.html", file, request).await
+    preview.answer("index.html", request).await
 }
 
 async fn file(
@@ -114,47 +114,31 @@ async fn file(
     UrlPath(path): UrlPath<String>,
     request: Request,
 ) -> Response {
-    let named = path.strip_suffix('/').unwrap_or(&path);
-    let Some(found) = preview.find(named) else {
-        return preview.missing(&path);
-    };
-    match (found.is_dir(), path.ends_with('/')) {
-        (false, false) => preview.answer(&path, found, request).await,
-        (true, true) => {
-            preview
-                .answer(
-                    &format!("{path}index.html"),
-                    found.join("index.html"),
-                    request,
-                )
-                .await
-        }
-        // Relative links of the folder's page need the slash. The raw path, not the decoded one, is the client's.
-        (true, false) => {
+    let Some(folder) = path.strip_suffix('/') else {
+        if preview.find(&path).is_some_and(|found| found.is_dir()) {
+            // Relative links of the folder's page need the slash. The raw path, not the decoded one, is the client's.
             let query = request.uri().query().map(str::to_owned);
-            Redirect::temporary(&with_query(format!("{}/", request.uri().path()), query))
-                .into_response()
+            let slash = format!("{}/", request.uri().path());
+            return Redirect::temporary(&with_query(slash, query)).into_response();
         }
-        (false, true) => preview.missing(&path),
-    }
+        return preview.answer(&path, request).await;
+    };
+    preview
+        .answer(&format!("{folder}/index.html"), request)
+        .await
 }
 
 impl Preview {
+    /// The real path of what may be served. Links must not show by another name what is hidden.
     fn find(&self, path: &str) -> Option<PathBuf> {
         let hidden = |name: &str| name.starts_with('.') && name != ".well-known";
         let found = self.0.workspace.existing(path).ok()?;
-        // Links inside the workspace must not show by another name what is hidden.
         let real = found.strip_prefix(self.0.workspace.root()).ok()?.to_str()?;
-        (!path.split('/').any(hidden) && !real.split('/').any(hidden)).then_some(found)
+        (!path.split('/').chain(real.split('/')).any(hidden)).then_some(found)
     }
 
-    /// Answers with a file; `path` is how the client named it.
-    async fn answer(&self, path: &str, file: PathBuf, request: Request) -> Response {
-        // An index.html may itself be a link: it passes the same check as any other file.
-        let Some(file) = self
-            .find(path)
-            .filter(|found| found.is_file() || !file.exists())
-        else {
+    async fn answer(&self, path: &str, request: Request) -> Response {
+        let Some(file) = self.find(path).filter(|found| found.is_file()) else {
             return self.missing(path);
         };
         let answer = if is_page(&file) && small(&file).await {
@@ -163,12 +147,12 @@ impl Preview {
             let served = ServeFile::new(&file).try_call(request).await;
             served.map(|served| served.map(Body::new))
         };
+        // Removed or made unreadable meanwhile.
         let Ok(mut answer) = answer else {
             return self.missing(path);
         };
-        answer
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        let headers = answer.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer
     }
 
@@ -238,23 +222,26 @@ async fn reload(State(preview): State<Preview>, upgrade: WebSocketUpgrade) -> Re
 async fn tell(mut socket: ws::WebSocket, mut version: value::Receiver<String>, drain: Drain) {
     version.mark_changed();
     loop {
-        tokio::select! {
-            changed = version.changed() => {
-                let now = version.borrow_and_update().clone();
-                if changed.is_err() || socket.send(ws::Message::Text(now.into())).await.is_err() {
-                    return;
-                }
-            }
+        let now = tokio::select! {
+            // The watching task ends with the drain, so both of these are the end of the process.
+            changed = version.changed() => changed.ok().map(|()| version.borrow_and_update().clone()),
+            () = drain.reached(Stage::Draining) => None,
             received = socket.recv() => match received {
-                Some(Ok(_)) => {}
+                Some(Ok(_)) => continue,
                 Some(Err(_)) | None => return,
             },
-            () = drain.reached(Stage::Draining) => {
-                let away = ws::CloseFrame { code: ws::close_code::AWAY, reason: "".into() };
-                // The client may be gone already.
-                let _ = socket.send(ws::Message::Close(Some(away))).await;
-                return;
-            }
+        };
+        let ending = now.is_none();
+        let message = now.map_or_else(goodbye, |now| ws::Message::Text(now.into()));
+        if socket.send(message).await.is_err() || ending {
+            return;
         }
     }
+}
+
+fn goodbye() -> ws::Message {
+    ws::Message::Close(Some(ws::CloseFrame {
+        code: ws::close_code::AWAY,
+        reason: "".into(),
+    }))
 }

@@ -39,7 +39,7 @@ const LARGEST_PAGE: u64 = 1 << 20;
 /// Why it was not code-server.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::demo) enum Unfit {
-    #[error("code-server at {} shows no workbench (its Node may be the wrong version)", .0.display())]
+    #[error("code-server at {} shows no workbench with the Node it runs on", .0.display())]
     Broken(PathBuf),
     #[error("code-server at {} was not ready within {} s", .0.display(), LOOK_FOR.as_secs())]
     Slow(PathBuf),

@@ -86,7 +86,8 @@ function side(open) {
 
 async function load(path) {
   const response = await call("GET", address("file", { path }));
-  const content = await response.text();
+  // text() would lose a byte order mark, and the next save with it.
+  const content = new TextDecoder("utf-8", { ignoreBOM: true }).decode(await response.arrayBuffer());
   edit({ path, tag: response.headers.get("ETag"), crlf: content.includes("\r\n") }, content);
 }
 

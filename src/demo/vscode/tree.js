@@ -28,7 +28,7 @@ function visible(entry) {
 
 function row({ path, folder }) {
   const item = document.createElement("li");
-  item.role = "treeitem";
+  item.setAttribute("role", "treeitem");
   item.dataset.path = path;
   item.textContent = path.split("/").pop();
   item.style.setProperty("--depth", path.split("/").length - 1);
