@@ -172,7 +172,7 @@ TIERS = [
     Tier("lint", "cargo clippy, no warning", lint),
     Tier("deny", "cargo deny: bans, licences, sources; advisories where their database can be reached", deny),
     Tier("build", "everything compiles", build),
-    Tier("rules", "which module may use what, sizes, forbidden words", rules, built=True),
+    Tier("rules", "which module may name what, and how files are shaped", rules, built=True),
     Tier("unit", "tests of the library and of its documentation", unit, built=True),
     Tier("sockets", "tests of the program over real sockets and processes", sockets, built=True),
     Tier("browser", "the whole line in Chromium, with code-server", browser, built=True),
