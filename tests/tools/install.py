@@ -60,7 +60,7 @@ def code_server() -> Path:
         code = new / "node_modules/code-server/lib/vscode"
         # The shrinkwrap files inside the package fix these versions; `npm ci` finds one of them incomplete.
         for part in [code, code / "extensions"]:
-            install(["npm", "install", *NPM], cwd=part, env={"PATH": f"{node}:{os.environ['PATH']}"})
+            install(["npm", "install", *NPM], cwd=part, PATH=f"{node}:{os.environ['PATH']}")
         # What the package's script would do for this system.
         scripts = {"remote-cli/code-server": "code-linux.sh", "helpers/browser.sh": "browser-linux.sh"}
         for program, script in scripts.items():
@@ -115,8 +115,8 @@ def apt(package: str) -> None:
     with cache.lock("apt"):
         for last in [False, True]:
             try:
-                install(["apt-get", *wait, "update"], env=quiet)
-                install(["apt-get", *wait, "install", "--yes", "--no-install-recommends", package], env=quiet)
+                install(["apt-get", *wait, "update"], **quiet)
+                install(["apt-get", *wait, "install", "--yes", "--no-install-recommends", package], **quiet)
                 return
             except Unavailable:
                 # Another apt at work makes this fail once in a while; the second failure is the true one.

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +33,11 @@ class Unavailable(Exception):
     """Something that a tier needs is not there and could not be installed; says why and how to get it."""
 
 
-def run(command: list[str | Path], *, minutes: float, cwd: Path = ROOT, env: dict[str, str] | None = None,
+def run(command: list[str | Path], *, minutes: float, cwd: Path = ROOT, env: Mapping[str, str] = os.environ,
         show: bool = False) -> Ended:
     """Runs a command to its end. After its time, or when we are interrupted, its whole process group is killed."""
     process = subprocess.Popen(
-        [str(word) for word in command], cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+        [str(word) for word in command], cwd=cwd, env=env, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
     late = threading.Event()
 
@@ -73,12 +74,12 @@ def kill(process: subprocess.Popen) -> None:
         pass
 
 
-def install(command: list[str | Path], *, cwd: Path = ROOT, env: dict[str, str] | None = None) -> None:
+def install(command: list[str | Path], *, cwd: Path = ROOT, **env: str) -> None:
     """Runs one step of an installation, quietly.
 
     Raises `Unavailable` with the step's output if it fails.
     """
-    ended = run(command, minutes=10, cwd=cwd, env=env)
+    ended = run(command, minutes=10, cwd=cwd, env={**os.environ, **env})
     if ended.code != 0:
         words = " ".join(map(str, command))
         raise Unavailable(f"this step failed ({ended.code}): {words}\n{ended.output.rstrip()}")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cache
@@ -26,7 +26,7 @@ class Setting:
     long: bool
     show: bool
     target: Path
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str]
 
     def run(self, *command: str | Path, minutes: float = 15, **env: str) -> Ended:
         """Runs a command of a tier."""
@@ -54,7 +54,7 @@ class Tier:
 @contextlib.contextmanager
 def setting(long: bool, show: bool, colour: bool) -> Iterator[Setting]:
     """Chooses the folder for what cargo compiles, and keeps other runs out of it for as long as this one goes on."""
-    env = {"CARGO_TERM_COLOR": "always" if colour else "never"}
+    env = {**os.environ, "CARGO_TERM_COLOR": "always" if colour else "never"}
     if long:
         env["SESSION_GATEWAY_TEST_LONG"] = "1"
     if chosen := os.environ.get("CARGO_TARGET_DIR"):
