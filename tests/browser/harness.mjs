@@ -129,7 +129,9 @@ class Gateway {
       this.#process.kill('SIGKILL');
     }
     assert.equal(code, 0, `the gateway did not end well after SIGTERM\n${this.output()}`);
-    assert.deepEqual(await this.#left(), [], 'processes were left behind');
+    const left = await this.#left();
+    for (const { pid } of left) process.kill(pid, 'SIGKILL');
+    assert.deepEqual(left.map(({ command }) => command), [], 'processes were left behind');
   }
 
   async #address() {
@@ -148,8 +150,8 @@ class Gateway {
     return address;
   }
 
-  /** The command lines of living processes that descend from this gateway, by the environment they inherited or by
-   * the folder they work in. */
+  /** Living processes that descend from this gateway: by the environment they inherited, or by the scenario's own
+   * folder, in which they work or which they were told. */
   async #left() {
     const found = [];
     for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
@@ -157,7 +159,7 @@ class Gateway {
       const folder = await readlink(`/proc/${pid}/cwd`).catch(() => '');
       const [environment, command] = [await read('environ'), await read('cmdline')];
       const isOurs = environment.includes(this.mark) || folder.startsWith(this.folder) || command.includes(this.folder);
-      if (isOurs && command) found.push(`${pid} ${command.replaceAll('\0', ' ')}`);
+      if (isOurs && command) found.push({ pid: Number(pid), command: command.replaceAll('\0', ' ') });
     }
     return found;
   }
