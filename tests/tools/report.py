@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -47,7 +48,7 @@ def skip(why: str) -> Outcome:
     return Outcome(skipped=1, notes=[why])
 
 
-def timed(name: str, work) -> Result:
+def timed(name: str, work: Callable[[], Outcome]) -> Result:
     """Runs one tier and says how it went."""
     print(f"{name} …", flush=True)
     start = time.monotonic()
@@ -62,7 +63,7 @@ def row(result: Result) -> str:
     outcome = result.outcome
     counts = f"{outcome.passed:5} passed {outcome.failed:4} failed"
     counts += f" {outcome.skipped:3} skipped" if outcome.skipped else ""
-    notes = f"  ({outcome.notes[0].splitlines()[0]})" if outcome.notes else ""
+    notes = f"  ({outcome.notes[0].splitlines()[0][:80]})" if outcome.notes else ""
     return f"{result.name:10} {outcome.state:8} {result.seconds:7.1f} s {counts}{notes}"
 
 

@@ -27,6 +27,7 @@ class Setting:
     show: bool
     target: Path
     env: dict[str, str]
+    is_built: bool = False
 
     def run(self, *command: str | Path, minutes: float = 15, **env: str) -> Ended:
         """Runs a command of a tier."""
@@ -48,7 +49,16 @@ class Tier:
     name: str
     checks: str
     work: Callable[[Setting], Outcome]
-    built: bool = False
+    needs_build: bool = False
+
+    def run(self, setting: Setting) -> Outcome:
+        """Does the work, if what it needs is there."""
+        if self.needs_build and not setting.is_built:
+            return skip("the build did not succeed")
+        try:
+            return self.work(setting)
+        except Unavailable as unavailable:
+            return skip(str(unavailable))
 
 
 @contextlib.contextmanager
@@ -101,7 +111,9 @@ def formatting(run: Setting) -> Outcome:
 
 def build(run: Setting) -> Outcome:
     run.with_tools()
-    return check("the build", run.cargo("nextest", "run", "--locked", "--no-run"))
+    outcome = check("the build", run.cargo("nextest", "run", "--locked", "--no-run"))
+    run.is_built = outcome.failed == 0
+    return outcome
 
 
 def lint(run: Setting) -> Outcome:
@@ -150,16 +162,13 @@ def rules(run: Setting) -> Outcome:
 
 
 def browser(run: Setting) -> Outcome:
-    try:
-        node = install.node()
-        needs = {
-            "CHROMIUM": install.chromium(),
-            "NODE_PATH": str(install.playwright()),
-            "CODE_SERVER": str(install.code_server()),
-            "SESSION_GATEWAY": str(run.target / "debug" / PACKAGE),
-        }
-    except Unavailable as unavailable:
-        return skip(str(unavailable))
+    node = install.node()
+    needs = {
+        "CHROMIUM": install.chromium(),
+        "NODE_PATH": str(install.playwright()),
+        "CODE_SERVER": str(install.code_server()),
+        "SESSION_GATEWAY": str(run.target / "debug" / PACKAGE),
+    }
     tests = sorted((ROOT / "tests/browser").glob("*.test.mjs"))
     ended = run.run(node, "--test", "--test-concurrency=1", "--test-reporter=spec", *tests, **needs)
     line = r"^ℹ {} (\d+)"
@@ -172,8 +181,15 @@ TIERS = [
     Tier("lint", "cargo clippy, no warning", lint),
     Tier("deny", "cargo deny: bans, licences, sources; advisories where their database can be reached", deny),
     Tier("build", "everything compiles", build),
-    Tier("rules", "which module may name what, and how files are shaped", rules, built=True),
-    Tier("unit", "tests of the library and of its documentation", unit, built=True),
-    Tier("sockets", "tests of the program over real sockets and processes", sockets, built=True),
-    Tier("browser", "the whole line in Chromium, with code-server", browser, built=True),
+    Tier("rules", "which module may name what, and how files are shaped", rules, needs_build=True),
+    Tier("unit", "tests of the library and of its documentation", unit, needs_build=True),
+    Tier("sockets", "tests of the program over real sockets and processes", sockets, needs_build=True),
+    Tier("browser", "the whole line in Chromium, with code-server", browser, needs_build=True),
 ]
+
+
+def chosen(names: list[str]) -> list[Tier]:
+    """The tiers of these names and, if one of them needs it, the build, in their order."""
+    asked = [tier for tier in TIERS if tier.name in names]
+    needs_build = any(tier.needs_build for tier in asked)
+    return [tier for tier in TIERS if tier in asked or (needs_build and tier.work is build)]
