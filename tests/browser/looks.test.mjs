@@ -58,12 +58,17 @@ function faults() {
     });
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   };
+  // What lies below a page without a colour depends on the scheme, and only an element knows it.
+  const probe = document.body.appendChild(document.createElement('i'));
+  probe.style.color = 'Canvas';
+  const blank = rgba(getComputedStyle(probe).color);
+  probe.remove();
   const ground = (element) => {
     for (let at = element; at; at = at.parentElement) {
       const color = rgba(getComputedStyle(at).backgroundColor);
       if (color[3] === 255) return color;
     }
-    return rgba('Canvas');
+    return blank;
   };
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
