@@ -18,12 +18,12 @@ scenario('the built-in editor saves, the open preview changes, and a stop keeps 
   const { page, open } = line;
   const shown = await preview(line);
   await open('vscode/');
-  await page.getByRole('link', { name: 'index.html' }).or(page.getByRole('button', { name: 'index.html' })).click();
-  const text = page.getByRole('textbox');
+  await page.getByRole('treeitem', { name: 'index.html' }).click();
+  const text = page.getByRole('textbox', { name: 'Text of the file' });
   const before = await text.inputValue();
   assert.match(before, /<h1/);
   await text.fill(before.replace(/<h1[^>]*>.*?<\/h1>/s, `<h1>${WORDS}</h1>`));
-  await page.getByRole('button', { name: /save/i }).click();
+  await page.getByRole('button', { name: 'Save' }).click();
   await shown.getByRole('heading', { name: WORDS }).waitFor();
 
   await open();

@@ -16,11 +16,26 @@ async function look(page, name) {
     await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
     for (const width of WIDTHS) {
       await page.setViewportSize({ width, height: 800 });
-      found.push(...(await page.evaluate(faults)).map((fault) => `${name}, ${colorScheme}, ${width}: ${fault}`));
-      await picture(page, `${name} ${colorScheme} ${width}`);
+      const seen = await between(page, async () => {
+        await picture(page, `${name} ${colorScheme} ${width}`);
+        return page.evaluate(faults);
+      });
+      found.push(...seen.map((fault) => `${name}, ${colorScheme}, ${width}: ${fault}`));
     }
   }
   assert.deepEqual(found, []);
+}
+
+/** Does the work between two refreshes of the page, which would take the page away from it. */
+async function between(page, work) {
+  for (;;) {
+    await page.waitForLoadState('load');
+    try {
+      return await work();
+    } catch (error) {
+      if (!/context was destroyed|navigat/i.test(error.message)) throw error;
+    }
+  }
 }
 
 /** What is wrong with the page; runs inside it. */
