@@ -198,9 +198,9 @@ impl Chat {
     fn words(&self, message: &str) -> Vec<String> {
         let message = message.trim();
         let text = format!(
-            "This is a demonstration: no language model is behind it. You wrote: “{message}”\n\n{}\n\nTo talk to a real \
-             agent here, set local.services.chat.command in the gateway's configuration to a program that listens on \
-             $PORT.",
+            "This is a demonstration: no language model is behind it. You wrote: “{message}”\n\n{}\n\nTo talk to a \
+             real agent here, set local.services.chat.command in the gateway's configuration to a program that listens \
+             on $PORT.",
             self.files()
         );
         text.split_inclusive([' ', '\n'])
