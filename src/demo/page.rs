@@ -17,8 +17,8 @@ pub(super) const CSS: &str = "text/css; charset=utf-8";
 pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// What our pages may load: themselves. Workspace files are served without it, they are the user's.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
-                      base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' \
+                      data:; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
 
 /// A route that answers with a file of the program.
 pub(super) fn asset<S: Clone + Send + Sync + 'static>(

@@ -24,7 +24,8 @@ async function* events(body) {
     const parts = (rest + value).split("\n\n");
     rest = parts.pop();
     for (const part of parts) {
-      const field = (name) => part.split("\n").find((line) => line.startsWith(`${name}:`))?.slice(name.length + 1).trim();
+      const lines = part.split("\n");
+      const field = (name) => lines.find((line) => line.startsWith(`${name}:`))?.slice(name.length + 1).trim();
       if (field("event")) yield { event: field("event"), data: JSON.parse(field("data")) };
     }
   }

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `GET api/files` | lists the workspace | 200 |
 //! | `GET api/file?path=` | a file's text with its `ETag` | 200; 415 not text; 413 above 2 MiB |
-//! | `PUT api/file?path=` | saves: `If-Match: <etag>` replaces, `If-None-Match: *` makes | 200; 412; 428 without either |
+//! | `PUT api/file?path=` | saves: `If-Match: <etag>` replaces, `If-None-Match: *` makes | 200; 412; 428 if neither |
 //! | `DELETE api/file?path=` | removes a file or a folder | 204 |
 //! | `POST api/file?path=&to=` | renames; never overwrites | 204; 409 |
 //! | `PUT api/folder?path=` | makes a folder | 204; 409 |

@@ -1,0 +1,91 @@
+// The line that a newcomer follows: from the printed address to the services, through every state of a session.
+
+import assert from 'node:assert/strict';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { arrived, program, scenario, state } from './harness.mjs';
+import { fails, waits } from './services.mjs';
+
+scenario('the printed address is the page of a session, with links to its services', {}, async (line) => {
+  const { page, gateway, open } = line;
+  const answer = await open();
+  assert.equal(answer.status(), 200);
+  await state(page, 'absent');
+  for (const service of ['preview', 'chat', 'vscode']) {
+    assert.equal(await page.locator(`a[href="/${gateway.id}/${service}/"]`).count(), 1, service);
+  }
+  assert.equal(await page.locator('form[action$="/-/start"] button').count(), 1);
+});
+
+scenario('the waiting page leads to what was asked for, query and all', { settings: waits }, async (line) => {
+  const { page, gateway, folder, open } = line;
+  const answer = await open('preview/?a=1&b=%20x');
+  assert.equal(answer.status(), 503);
+  await state(page, 'starting', 'absent');
+  await writeFile(join(folder, 'go'), '');
+  await arrived(page);
+  assert.equal(page.url(), gateway.at('preview/?a=1&b=%20x'));
+  assert.equal(await page.locator('h1').count(), 1);
+});
+
+scenario('links and buttons of the page start, stop and start a session again', {}, async ({ page, gateway, open }) => {
+  await open();
+  await page.click('form[action$="/-/start"] button');
+  await state(page, 'running');
+  assert.equal(page.url(), gateway.at());
+  await page.click('form[action$="/-/stop"] button');
+  await state(page, 'stopped');
+  await page.click('form[action$="/-/start"] button');
+  await state(page, 'running');
+  await page.click(`a[href="/${gateway.id}/preview/"]`);
+  await arrived(page);
+  assert.equal(page.url(), gateway.at('preview/'));
+});
+
+scenario('a page that waits elsewhere sees that the session was stopped', { settings: waits }, async (line) => {
+  const { page, context, open, gateway } = line;
+  await open('preview/');
+  await state(page, 'starting');
+  const own = await context.newPage();
+  await own.goto(gateway.at());
+  await own.click('form[action$="/-/stop"] button');
+  await state(own, 'stopped');
+  await state(page, 'stopped');
+});
+
+scenario('a failed service says why, and can be tried again', { settings: fails }, async ({ page, folder, open }) => {
+  await open('preview/');
+  await state(page, 'failed');
+  const text = await page.locator('body').innerText();
+  assert.match(text, /no such thing/);
+  assert.match(text, /\b3\b/);
+  await writeFile(join(folder, 'mended'), '');
+  await page.click('form[action$="/-/start"] button');
+  await arrived(page);
+  assert.match(page.url(), /\/preview\/$/);
+});
+
+scenario('a running service that dies is shown as failed', {
+  settings: (folder) => [`local.services.preview.command={sh,-c,${program} demo preview & `
+    + `until test -e ${folder}/die; do sleep 0.05; done; echo out of luck >&2; exit 4}`],
+}, async ({ page, folder, open }) => {
+  await open('preview/');
+  await arrived(page);
+  await writeFile(join(folder, 'die'), '');
+  // Until it is noticed, the connection is refused, and the page says so.
+  do await open('preview/'); while (await page.locator('body[data-state="failed"]').count() === 0);
+  assert.match(await page.locator('body').innerText(), /out of luck/);
+  await rm(join(folder, 'die'));
+});
+
+scenario('what addresses nothing is said to be not found', {
+  outside: (gateway) => [`${gateway.origin}/nowhere`],
+}, async ({ page, gateway, open }) => {
+  for (const address of [`${gateway.origin}/nowhere`, gateway.at('nowhere/')]) {
+    const answer = await page.goto(address);
+    assert.equal(answer.status(), 404, address);
+    assert.match(await page.locator('h1').innerText(), /nothing at this address/);
+  }
+  await open();
+});

@@ -1,0 +1,195 @@
+"""The tiers: what each one checks, and how."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cache
+import install
+from report import Outcome, skip
+from shell import ROOT, Ended, Unavailable, run
+
+PACKAGE = "session-gateway"
+# A pattern for a number that is not printed.
+NEVER = r"(?!)"
+
+
+@dataclass
+class Setting:
+    """What all tiers of one run share."""
+
+    long: bool
+    show: bool
+    target: Path
+    env: dict[str, str]
+    is_built: bool = False
+
+    def run(self, *command: str | Path, minutes: float = 15, **env: str) -> Ended:
+        """Runs a command of a tier."""
+        return run(list(command), minutes=minutes, env={**self.env, **env}, show=self.show)
+
+    def cargo(self, *words: str, **env: str) -> Ended:
+        """Runs cargo with the lock file as it is. A cold build is most of its time."""
+        return self.run("cargo", *words, minutes=30, **env)
+
+    def with_tools(self) -> None:
+        """Puts cargo's additional commands on the path of what runs from now on."""
+        self.env["PATH"] = f"{install.cargo_tools()}:{os.environ['PATH']}"
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One row of the table."""
+
+    name: str
+    checks: str
+    work: Callable[[Setting], Outcome]
+    needs_build: bool = False
+
+    def run(self, setting: Setting) -> Outcome:
+        """Does the work, if what it needs is there."""
+        if self.needs_build and not setting.is_built:
+            return skip("the build did not succeed")
+        try:
+            return self.work(setting)
+        except Unavailable as unavailable:
+            return skip(str(unavailable))
+
+
+@contextlib.contextmanager
+def setting(long: bool, show: bool, colour: bool) -> Iterator[Setting]:
+    """Chooses the folder for what cargo compiles, and keeps other runs out of it for as long as this one goes on."""
+    env = {**os.environ, "CARGO_TERM_COLOR": "always" if colour else "never"}
+    if long:
+        env["SESSION_GATEWAY_TEST_LONG"] = "1"
+    if chosen := os.environ.get("CARGO_TARGET_DIR"):
+        yield Setting(long, show, ROOT / chosen, env)
+        return
+    version = run(["rustc", "-vV"], minutes=1).output
+    target = cache.folder("cargo-target") / cache.key(ROOT / "Cargo.lock", version)
+    with cache.lock("cargo-target"):
+        target.mkdir(exist_ok=True)
+        cache.used(target)
+        env["CARGO_TARGET_DIR"] = str(target)
+        forget_other_checkout(target, env)
+        yield Setting(long, show, target, env)
+
+
+def forget_other_checkout(target: Path, env: dict[str, str]) -> None:
+    """Removes what was compiled from this package in another folder: cargo would never use it again, nor remove it."""
+    stamp = target / "checkout"
+    if stamp.exists() and stamp.read_text() != str(ROOT):
+        run(["cargo", "clean", "--locked", "--package", PACKAGE], minutes=5, env=env)
+    stamp.write_text(str(ROOT))
+
+
+def check(name: str, ended: Ended) -> Outcome:
+    """Counts a command that either holds or does not."""
+    if ended.code == 0:
+        return Outcome(passed=1)
+    return Outcome(failed=1, failures=[f"{name} ({ended.code})\n{ended.output}"])
+
+
+def counted(name: str, ended: Ended, passed: str, failed: str, skipped: str = NEVER,
+            none_is_fine: bool = False) -> Outcome:
+    """Counts tests by the numbers that their runner printed. Running none is a failure."""
+    passes, fails, skips = (sum(map(int, re.findall(pattern, ended.plain, re.MULTILINE)))
+                            for pattern in [passed, failed, skipped])
+    if ended.code == 0 and fails == 0 and (passes or none_is_fine):
+        return Outcome(passed=passes, skipped=skips)
+    return Outcome(passes, max(fails, 1), skips, failures=[f"{name} ({ended.code})\n{ended.output}"])
+
+
+def formatting(run: Setting) -> Outcome:
+    return check("cargo fmt", run.cargo("fmt", "--check"))
+
+
+def build(run: Setting) -> Outcome:
+    run.with_tools()
+    outcome = check("the build", run.cargo("nextest", "run", "--locked", "--no-run"))
+    run.is_built = outcome.failed == 0
+    return outcome
+
+
+def lint(run: Setting) -> Outcome:
+    return check("cargo clippy", run.cargo("clippy", "--locked", "--all-targets", "--", "-D", "warnings"))
+
+
+def deny(run: Setting) -> Outcome:
+    run.with_tools()
+    outcome = Outcome()
+    for subject in ["bans", "licenses", "sources"]:
+        outcome.add(check(f"cargo deny check {subject}", run.cargo("deny", "--locked", "check", subject)))
+    # Everything else of the run needs no more than the package registries; these are kept elsewhere.
+    if run.run("cargo", "deny", "fetch", "db", minutes=2).code == 0:
+        outcome.add(check("cargo deny check advisories",
+                          run.cargo("deny", "--locked", "check", "--disable-fetch", "advisories")))
+    else:
+        outcome.add(Outcome(skipped=1, notes=["advisories not checked: their database cannot be reached from here"]))
+    return outcome
+
+
+def nextest(run: Setting, which: str) -> Outcome:
+    """Runs the tests of one kind."""
+    run.with_tools()
+    profile = "long" if run.long else "default"
+    ended = run.run("cargo", "nextest", "run", "--locked", "--profile", profile, "--status-level", "fail", "-E", which,
+                    minutes=60 if run.long else 15)
+    summary = r"^ *Summary .* {}"
+    return counted("cargo nextest", ended, summary.format(r"(\d+) passed"),
+                   summary.format(r"(\d+) (?:failed|timed out|exec failed)"))
+
+
+def unit(run: Setting) -> Outcome:
+    outcome = nextest(run, "kind(lib) | kind(bin)")
+    results = r"^test result: .*? {}"
+    outcome.add(counted("cargo test --doc", run.cargo("test", "--locked", "--doc"),
+                        results.format(r"(\d+) passed"), results.format(r"(\d+) failed"), none_is_fine=True))
+    return outcome
+
+
+def sockets(run: Setting) -> Outcome:
+    return nextest(run, "kind(test) - binary(rules)")
+
+
+def rules(run: Setting) -> Outcome:
+    return nextest(run, "binary(rules)")
+
+
+def browser(run: Setting) -> Outcome:
+    node = install.node()
+    needs = {
+        "CHROMIUM": install.chromium(),
+        "NODE_PATH": str(install.playwright()),
+        "CODE_SERVER": str(install.code_server()),
+        "SESSION_GATEWAY": str(run.target / "debug" / PACKAGE),
+    }
+    tests = sorted((ROOT / "tests/browser").glob("*.test.mjs"))
+    ended = run.run(node, "--test", "--test-concurrency=1", "--test-reporter=spec", *tests, **needs)
+    line = r"^ℹ {} (\d+)"
+    return counted("node --test", ended, line.format("pass"), line.format("(?:fail|cancelled)"),
+                   line.format("(?:skipped|todo)"))
+
+
+TIERS = [
+    Tier("format", "cargo fmt", formatting),
+    Tier("lint", "cargo clippy, no warning", lint),
+    Tier("deny", "cargo deny: bans, licences, sources; advisories where their database can be reached", deny),
+    Tier("build", "everything compiles", build),
+    Tier("rules", "which module may name what, and how files are shaped", rules, needs_build=True),
+    Tier("unit", "tests of the library and of its documentation", unit, needs_build=True),
+    Tier("sockets", "tests of the program over real sockets and processes", sockets, needs_build=True),
+    Tier("browser", "the whole line in Chromium, with code-server", browser, needs_build=True),
+]
+
+
+def chosen(names: list[str]) -> list[Tier]:
+    """The tiers of these names and, if one of them needs it, the build, in their order."""
+    asked = [tier for tier in TIERS if tier.name in names]
+    needs_build = any(tier.needs_build for tier in asked)
+    return [tier for tier in TIERS if tier in asked or (needs_build and tier.work is build)]
