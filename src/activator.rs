@@ -6,6 +6,7 @@
 
 mod activity;
 mod config;
+mod fact;
 mod instance;
 mod overview;
 mod phase;
@@ -24,12 +25,13 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, info};
 
 pub use config::SpawnConfig;
+pub use fact::{Fact, Facts};
 pub use instance::{Instance, InstanceUid, Lease, TunnelGuard};
 pub use overview::Overview;
 pub use phase::{Meanwhile, Trigger, Verdict, overall, phase, verdict};
 pub use probe::{Probe, TcpProbe};
 pub use spawner::{DefaultPlan, Inspect, Listed, Resolver, Seen, SpawnError, Spawner};
-pub use table::{Broken, Fact, Facts, Slot, Table, ToProbe, Waiters};
+pub use table::{Broken, Slot, Table, ToProbe, Waiters};
 
 use crate::{
     session::{Grant, Intent, Phase, Reason, Service, SessionId},

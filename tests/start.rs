@@ -10,45 +10,7 @@ use session_gateway::{
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::support::{Gateway, Reply, Service, client, long, raw, until};
-
-/// A request of each kind, as browsers and programs send it.
-fn sample(intent: Intent) -> (&'static str, Vec<(&'static str, &'static str)>) {
-    let socket = [
-        ("connection", "upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    let host = ("host", "localhost:8000");
-    match intent {
-        Intent::Navigation => (
-            "GET",
-            vec![
-                ("sec-fetch-mode", "navigate"),
-                ("sec-fetch-dest", "document"),
-            ],
-        ),
-        Intent::Submission => (
-            "POST",
-            vec![("sec-fetch-mode", "navigate"), ("accept", "text/html")],
-        ),
-        Intent::Api => ("GET", vec![("accept", "*/*")]),
-        Intent::Asset => (
-            "GET",
-            vec![
-                ("sec-fetch-site", "same-origin"),
-                ("sec-fetch-mode", "no-cors"),
-            ],
-        ),
-        Intent::PageSocket => (
-            "GET",
-            [&socket[..], &[host, ("origin", "http://localhost:8000")]].concat(),
-        ),
-        Intent::ApiSocket => ("GET", socket.to_vec()),
-        Intent::Passive => ("HEAD", vec![]),
-    }
-}
+use crate::support::{Gateway, Reply, Service, client, long, sample, until};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -74,36 +36,40 @@ enum Gets {
     Held,
 }
 
-/// DESIGN section 3, every cell, and the vanished and the running session beside it.
-#[tokio::test]
-async fn every_request_gets_what_the_table_says_and_starts_what_it_may() {
+const STATES: [State; 7] = [
+    State::Absent,
+    State::Stopped,
+    State::Vanished,
+    State::Starting,
+    State::Failed,
+    State::Ending,
+    State::Running,
+];
+
+/// README, "What a request gets": what each kind gets in each of the states, and how many starts it causes.
+#[rustfmt::skip]
+const TABLE: [(Intent, [(Gets, usize); 7]); 7] = {
     use Gets::{Forwarded, Held, Page, Refused};
-    const STATES: [State; 7] = [
-        State::Absent,
-        State::Stopped,
-        State::Vanished,
-        State::Starting,
-        State::Failed,
-        State::Ending,
-        State::Running,
-    ];
     const STOPPED: Gets = Refused("session_stopped");
     const FAILED: Gets = Refused("session_failed");
     const BEGUN: (Gets, usize) = (Page("starting"), 1);
-    #[rustfmt::skip]
-    let table: [(Intent, [(Gets, usize); 7]); 7] = [
-        //                    absent         stopped        vanished       starting                           failed               ending                             running
-        (Intent::Navigation, [BEGUN,         BEGUN,         BEGUN,         (Page("starting"), 0),             (Page("failed"), 0), (Page("stopping"), 0),             (Forwarded, 0)]),
+    [
+        //                    absent               stopped               vanished               starting                          failed               ending                            running
+        (Intent::Navigation, [BEGUN, BEGUN, BEGUN, (Page("starting"), 0), (Page("failed"), 0), (Page("stopping"), 0), (Forwarded, 0)]),
         (Intent::Submission, [(Page("absent"), 0), (Page("stopped"), 0), (Page("vanished"), 0), (Page("starting"), 0), (Page("failed"), 0), (Page("stopping"), 0), (Forwarded, 0)]),
-        (Intent::Api,        [(Held, 1),     (Held, 1),     (Held, 1),     (Held, 0),                         (FAILED, 0),         (Held, 1),                         (Forwarded, 0)]),
-        (Intent::Asset,      [(STOPPED, 0),  (STOPPED, 0),  (Held, 1),     (Held, 0),                         (FAILED, 0),         (Held, 1),                         (Forwarded, 0)]),
-        (Intent::PageSocket, [(STOPPED, 0),  (STOPPED, 0),  (Held, 1),     (Held, 0),                         (FAILED, 0),         (Held, 1),                         (Forwarded, 0)]),
-        (Intent::ApiSocket,  [(Held, 1),     (Held, 1),     (Held, 1),     (Held, 0),                         (FAILED, 0),         (Held, 1),                         (Forwarded, 0)]),
-        (Intent::Passive,    [(STOPPED, 0),  (STOPPED, 0),  (STOPPED, 0),  (Refused("session_starting"), 0),  (FAILED, 0),         (Refused("session_stopping"), 0),  (Forwarded, 0)]),
-    ];
+        (Intent::Api, [(Held, 1), (Held, 1), (Held, 1), (Held, 0), (FAILED, 0), (Held, 1), (Forwarded, 0)]),
+        (Intent::Asset, [(STOPPED, 0), (STOPPED, 0), (Held, 1), (Held, 0), (FAILED, 0), (Held, 1), (Forwarded, 0)]),
+        (Intent::PageSocket, [(STOPPED, 0), (STOPPED, 0), (Held, 1), (Held, 0), (FAILED, 0), (Held, 1), (Forwarded, 0)]),
+        (Intent::ApiSocket, [(Held, 1), (Held, 1), (Held, 1), (Held, 0), (FAILED, 0), (Held, 1), (Forwarded, 0)]),
+        (Intent::Passive, [(STOPPED, 0), (STOPPED, 0), (STOPPED, 0), (Refused("session_starting"), 0), (FAILED, 0), (Refused("session_stopping"), 0), (Forwarded, 0)]),
+    ]
+};
+
+#[tokio::test]
+async fn every_request_gets_what_the_table_says_and_starts_what_it_may() {
     let service = Service::echo().await;
     let gateway = Gateway::with(service.address, &[]);
-    for (intent, row) in table {
+    for (intent, row) in TABLE {
         for (state, (gets, starts)) in STATES.into_iter().zip(row) {
             let id = SessionId::random();
             let ending = enter(&gateway, id, state).await;
@@ -111,7 +77,7 @@ async fn every_request_gets_what_the_table_says_and_starts_what_it_may() {
             let (method, headers) = sample(intent);
             let path = format!("/{id}/preview/x?y");
             let cell = format!("{intent:?} while {state:?}");
-            if gets == Held {
+            if gets == Gets::Held {
                 let send = gateway.send(method, &path, &headers);
                 let release = async {
                     gateway.until_held(id, 1).await;
@@ -302,195 +268,6 @@ async fn send(
     intent: Intent,
 ) -> (Intent, Reply) {
     (intent, client::send(address, request).await)
-}
-
-/// A malformed request, or one of another site, must not start a session.
-#[tokio::test]
-async fn what_is_unfit_starts_nothing() {
-    let service = Service::echo().await;
-    let gateway = Gateway::with(service.address, &[]);
-    let id = SessionId::random();
-    let host = gateway.address;
-    for (head, status) in [
-        (format!("GET /{id}/preview/ HTTP/1.1\r\n"), 400),
-        (
-            format!("GET /{id}/preview/ HTTP/1.1\r\nHost: {host}\r\nHost: {host}\r\n"),
-            400,
-        ),
-        (
-            format!("GET /{id}/preview/ HTTP/1.1\r\nHost: evil.test\r\n"),
-            421,
-        ),
-        (
-            format!("GET /{id}/preview/../chat/ HTTP/1.1\r\nHost: {host}\r\n"),
-            400,
-        ),
-        (
-            format!("GET /{id}/preview/%2e%2e/ HTTP/1.1\r\nHost: {host}\r\n"),
-            400,
-        ),
-        (
-            format!("GET http://{host}/{id}/preview/ HTTP/1.1\r\nHost: {host}\r\n"),
-            400,
-        ),
-        (format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n"), 405),
-        (
-            format!("TRACE /{id}/preview/ HTTP/1.1\r\nHost: {host}\r\n"),
-            405,
-        ),
-        (
-            format!(
-                "POST /{id}/preview/ HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: gzip, chunked\r\n"
-            ),
-            501,
-        ),
-        (
-            format!("POST /{id}/preview/ HTTP/1.1\r\nHost: {host}\r\nExpect: tea\r\n"),
-            417,
-        ),
-        (
-            format!(
-                "GET /{id}/preview/ HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: upgrade, close\r\nSec-WebSocket-Version: 13\r\n"
-            ),
-            400,
-        ),
-        (
-            format!("GET /{id}/preview/ HTTP/1.1\r\nHost: {host}\r\nOrigin: http://evil.test\r\n"),
-            403,
-        ),
-        (
-            format!(
-                "GET /{id}/preview/ HTTP/1.1\r\nHost: {host}\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n"
-            ),
-            403,
-        ),
-        (
-            format!(
-                "GET /{id}/preview/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\nContent-Length: 2\r\n"
-            ),
-            400,
-        ),
-        (
-            format!("GET /{id}/preview/ HTTP/1.1\r\n Host: {host}\r\n"),
-            400,
-        ),
-    ] {
-        let answer = raw(
-            gateway.address,
-            format!("{head}Connection: close\r\n\r\n").as_bytes(),
-        )
-        .await;
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{head}\n{answer}"
-        );
-    }
-    for path in [
-        format!("/{}/preview/", id.to_string().to_uppercase()),
-        format!("/{{{id}}}/preview/").replace(['{', '}'], "%7B"),
-        format!("/urn:uuid:{id}/preview/"),
-        format!("/{}/preview/", id.to_string().replace('-', "")),
-        format!(
-            "/%{:x}{}/preview/",
-            id.to_string().as_bytes()[0],
-            &id.to_string()[1..]
-        ),
-        format!("/{id}/previews/"),
-        format!("/{id}/-/nothing"),
-        "/".to_owned(),
-    ] {
-        let reply = gateway.send("GET", &path, &[]).await;
-        assert_eq!(
-            (reply.status, reply.code().as_str()),
-            (StatusCode::NOT_FOUND, "not_found"),
-            "{path}"
-        );
-        let page = gateway
-            .send("GET", &path, &sample(Intent::Navigation).1)
-            .await;
-        assert_eq!(
-            (page.status, page.state()),
-            (StatusCode::NOT_FOUND, "not_found"),
-            "{path}"
-        );
-    }
-    assert_eq!(gateway.sessions.starts(), 0);
-}
-
-/// The slash rule, the session's page and its API.
-#[tokio::test]
-async fn a_session_has_a_page_and_an_api() {
-    let service = Service::echo().await;
-    let gateway = Gateway::with(service.address, &[]);
-    let id = SessionId::random();
-    for (path, expected) in [
-        (format!("/{id}"), format!("/{id}/")),
-        (format!("/{id}?a=%20b"), format!("/{id}/?a=%20b")),
-        (format!("/{id}/vscode?x=/y"), format!("/{id}/vscode/?x=/y")),
-        (format!("/{id}/chat"), format!("/{id}/chat/")),
-    ] {
-        let reply = gateway.send("POST", &path, &[]).await;
-        assert_eq!(
-            (reply.status, reply.header("location")),
-            (StatusCode::PERMANENT_REDIRECT, &*expected)
-        );
-    }
-    let status = format!("/{id}/-/status");
-    let state = |reply: &Reply| {
-        serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap()["state"].clone()
-    };
-    assert_eq!(state(&gateway.send("GET", &status, &[]).await), "absent");
-    assert_eq!(
-        gateway
-            .send("GET", &format!("/{id}/"), &sample(Intent::Navigation).1)
-            .await
-            .state(),
-        "absent"
-    );
-    assert_eq!(gateway.sessions.starts(), 0, "its page starts nothing");
-
-    let wrong = gateway.send("GET", &format!("/{id}/-/start"), &[]).await;
-    assert_eq!(
-        (wrong.status, wrong.header("allow")),
-        (StatusCode::METHOD_NOT_ALLOWED, "POST")
-    );
-    let started = gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
-    assert_eq!(started.status, StatusCode::ACCEPTED);
-    gateway.until_running(id).await;
-    assert_eq!(state(&gateway.send("GET", &status, &[]).await), "running");
-    assert_eq!(
-        gateway
-            .send("GET", &format!("/{id}/preview"), &[])
-            .await
-            .text(),
-        format!("/{id}/preview"),
-        "kept: the service decides"
-    );
-
-    let page = format!("http://{}/{id}/preview/?q", gateway.address);
-    let stopped = gateway
-        .send(
-            "POST",
-            &format!("/{id}/-/stop"),
-            &sample(Intent::Submission).1,
-        )
-        .await;
-    let own = format!("/{id}/");
-    assert_eq!(
-        (stopped.status, stopped.header("location")),
-        (StatusCode::SEE_OTHER, &*own)
-    );
-    for (referer, expected) in [
-        (&*page, &*format!("/{id}/preview/?q")),
-        ("http://evil.test/", &own),
-    ] {
-        let form = [&sample(Intent::Submission).1[..], &[("referer", referer)]].concat();
-        let started = gateway.send("POST", &format!("/{id}/-/start"), &form).await;
-        assert_eq!(
-            (started.status, started.header("location")),
-            (StatusCode::SEE_OTHER, expected)
-        );
-    }
 }
 
 /// A service whose port is closed is starting, for itself alone, and its requests wait.

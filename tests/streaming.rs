@@ -314,6 +314,17 @@ async fn a_held_body_waits_and_arrives_whole() {
     assert!(answer.ends_with(&format!("{length} bytes")), "{answer}");
 }
 
+/// Method, framing and body of a request, and what the service sees of them.
+#[rustfmt::skip]
+const FRAMED: [(&str, &str, &str, &str); 6] = [
+    ("GET", "", "", r#"GET None None b"""#),
+    ("POST", "content-length: 0003\r\n", "abc", r#"POST Some("3") None b"abc""#),
+    ("POST", "content-length: 0\r\n", "", r#"POST Some("0") None b"""#),
+    ("GET", "transfer-encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n", r#"GET None Some("chunked") b"abc""#),
+    ("DELETE", "content-length: 3\r\n", "abc", r#"DELETE Some("3") None b"abc""#),
+    ("PUT", "transfer-encoding: chunked\r\ncontent-length: 9\r\n", "3\r\nabc\r\n0\r\n\r\n", r#"PUT None Some("chunked") b"abc""#),
+];
+
 /// Requests and answers in their odd forms: no body, unknown length, HEAD, 204, early answers, keep-alive.
 #[tokio::test]
 async fn framing_is_passed_on_as_meant() {
@@ -333,40 +344,7 @@ async fn framing_is_passed_on_as_meant() {
     .await;
     let (gateway, id) = running(&service).await;
     let host = gateway.address;
-    let cases = [
-        ("GET", "", "", r#"GET None None b"""#),
-        (
-            "POST",
-            "content-length: 0003\r\n",
-            "abc",
-            r#"POST Some("3") None b"abc""#,
-        ),
-        (
-            "POST",
-            "content-length: 0\r\n",
-            "",
-            r#"POST Some("0") None b"""#,
-        ),
-        (
-            "GET",
-            "transfer-encoding: chunked\r\n",
-            "3\r\nabc\r\n0\r\n\r\n",
-            r#"GET None Some("chunked") b"abc""#,
-        ),
-        (
-            "DELETE",
-            "content-length: 3\r\n",
-            "abc",
-            r#"DELETE Some("3") None b"abc""#,
-        ),
-        (
-            "PUT",
-            "transfer-encoding: chunked\r\ncontent-length: 9\r\n",
-            "3\r\nabc\r\n0\r\n\r\n",
-            r#"PUT None Some("chunked") b"abc""#,
-        ),
-    ];
-    for (method, framing, body, expected) in cases {
+    for (method, framing, body, expected) in FRAMED {
         let request = format!(
             "{method} /{id}/chat/ HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{framing}\r\n{body}"
         );

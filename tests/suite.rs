@@ -9,6 +9,8 @@
     reason = "tests spawn on their own runtime, and fail by panicking"
 )]
 
+mod admin;
+mod routing;
 mod start;
 mod streaming;
 mod support;

@@ -11,7 +11,7 @@ pub mod service;
 
 use std::time::Duration;
 
-pub use client::{Reply, raw};
+pub use client::{Reply, raw, sample};
 pub use gateway::Gateway;
 pub use service::Service;
 

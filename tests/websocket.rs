@@ -108,7 +108,7 @@ async fn messages_of_every_size_come_back_as_they_were() {
     let (gateway, id) = running(service).await;
     let stream = TcpStream::connect(gateway.address).await.unwrap();
     let url = format!("ws://{}/{id}/vscode/socket?a=%20b", gateway.address);
-    let (mut socket, answer) = client_async(url.into_client_request().unwrap(), stream)
+    let (mut socket, answer) = Box::pin(client_async(url.into_client_request().unwrap(), stream))
         .await
         .unwrap();
     assert_eq!(answer.status(), 101);

@@ -115,3 +115,6 @@ pub fn overall(phases: &[Phase]) -> &'static str {
         .min_by_key(|phase| rank(phase))
         .map_or(Phase::Idle(Found::Absent).name(), Phase::name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::table::{Fact, Table, ToProbe};
+use super::{
+    fact::Fact,
+    table::{Table, ToProbe},
+};
 use crate::{
     session::Reason,
     shutdown::{Drain, Stage},

@@ -8,7 +8,7 @@ use std::{error::Error, fmt, sync::Arc};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::table::Facts;
+use super::fact::Facts;
 use crate::session::{Found, Grant, Plan, Reason, SessionId};
 
 /// Runs sessions. Every call may be dropped, repeated, or raced by another replica.

@@ -7,8 +7,9 @@ use tracing::{info, warn};
 
 use super::{
     Activator,
+    fact::{Fact, Facts},
     spawner::SpawnError,
-    table::{Fact, Facts, Table},
+    table::Table,
 };
 use crate::session::{Grant, Reason, SessionId, Stage};
 

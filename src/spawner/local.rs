@@ -5,13 +5,15 @@
 //! process: a session that should run is *vanished* for the next gateway, and started again by the next request.
 
 mod config;
+mod inspect;
+mod launch;
 mod output;
 mod ports;
 mod process;
 mod record;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -33,12 +35,14 @@ pub use config::{Command, LocalConfig};
 pub use record::OpenError;
 
 use crate::{
-    activator::{Facts, Inspect, InstanceUid, Listed, Seen, SpawnError, Spawner},
-    session::{Found, Plan, Reason, Service, Services, SessionId, Stage},
+    activator::{Facts, InstanceUid, Seen, SpawnError, Spawner},
+    session::{Plan, Reason, Service, Services, SessionId, Stage},
     shutdown::Drain,
 };
+use inspect::seen;
+use launch::Launch;
 use ports::Ports;
-use process::{Launch, Process};
+use process::Process;
 use record::{Folder, Record};
 
 /// Runs sessions on this machine. One per data folder.
@@ -148,61 +152,6 @@ impl LocalSpawner {
             folder.write(id, &record)
         })
         .await
-    }
-
-    fn launch(&self, id: SessionId, plan: &Plan, service: Service, ports: &[u16]) -> Launch {
-        let spec = self.services.spec(service);
-        let workspace = self.folder.workspace(id);
-        let own = self.config.services.get(&spec.name).cloned();
-        let built_in = || {
-            vec![
-                self.program.to_string_lossy().into_owned(),
-                "demo".to_owned(),
-                spec.name.clone(),
-            ]
-        };
-        let (command, env, cwd) = match own {
-            // A relative folder is one of the workspace.
-            Some(Command { command, env, cwd }) => {
-                (command, env, workspace.join(cwd.unwrap_or_default()))
-            }
-            None => (built_in(), BTreeMap::new(), workspace.clone()),
-        };
-        let port = ports[service.index()];
-        let mut environment = vec![
-            ("PORT".to_owned(), port.to_string()),
-            ("HOST".to_owned(), Ipv4Addr::LOCALHOST.to_string()),
-            ("BASE_PATH".to_owned(), format!("/{id}{}", spec.path)),
-            ("SESSION_UUID".to_owned(), id.to_string()),
-            ("PROJECT_ID".to_owned(), plan.project.clone()),
-            ("USER_ID".to_owned(), plan.user.clone()),
-            (
-                "WORKSPACE".to_owned(),
-                workspace.to_string_lossy().into_owned(),
-            ),
-        ];
-        for (other, spec) in self.services.iter() {
-            environment.push((
-                format!("{}_PORT", spec.variable()),
-                ports[other.index()].to_string(),
-            ));
-            environment.push((
-                format!("{}_BASE_PATH", spec.variable()),
-                format!("/{id}{}", spec.path),
-            ));
-        }
-        environment.extend(env);
-        let folder = self.folder.session(id);
-        Launch {
-            program: self.program.clone(),
-            lock: folder.join(format!("{}.lock", spec.name)),
-            report: folder.join(format!("{}.report", spec.name)),
-            grace: self.config.grace,
-            command,
-            environment,
-            cwd,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        }
     }
 
     fn start(
@@ -430,71 +379,5 @@ impl Spawner for LocalSpawner {
             join_all(ends).await;
         }
         .boxed()
-    }
-}
-
-impl Inspect for LocalSpawner {
-    fn list(
-        &self,
-        after: Option<SessionId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Listed>, SpawnError>> {
-        let listed = self.disk(move |folder| {
-            let ids = folder
-                .sessions()?
-                .into_iter()
-                .filter(|id| after.is_none_or(|after| *id > after));
-            let mut listed = Vec::new();
-            for id in ids {
-                if listed.len() == limit {
-                    break;
-                }
-                if let Some(record) = folder.read(id)? {
-                    listed.push(Listed {
-                        id,
-                        seen: seen(Some(&record)),
-                        plan: record.plan,
-                    });
-                }
-            }
-            Ok(listed)
-        });
-        listed.boxed()
-    }
-
-    fn find(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Listed>, SpawnError>> {
-        async move {
-            let record = self.disk(move |folder| folder.read(id)).await?;
-            Ok(record.map(|record| Listed {
-                id,
-                seen: seen(Some(&record)),
-                plan: record.plan,
-            }))
-        }
-        .boxed()
-    }
-
-    fn tail(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<String>, SpawnError>> {
-        async move {
-            let session = self.session(id);
-            let session = session.lock().await;
-            let run = session.0.as_ref();
-            Ok(run.map_or_else(Vec::new, |run| {
-                run.processes.iter().map(|one| one.output.tail()).collect()
-            }))
-        }
-        .boxed()
-    }
-}
-
-fn seen(record: Option<&Record>) -> Seen {
-    let found = match record {
-        None => Found::Absent,
-        Some(record) if record.run => Found::Vanished,
-        Some(_) => Found::Stopped,
-    };
-    Seen {
-        found,
-        used: record.and_then(|record| record.used),
     }
 }

@@ -13,6 +13,8 @@ use tokio::{
     time::timeout,
 };
 
+use session_gateway::session::Intent;
+
 use super::DEADLINE;
 
 /// An answer, read to its end.
@@ -102,4 +104,42 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
         .expect("in time")
         .expect("it closes cleanly");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A request of each kind, as browsers and programs send it.
+pub fn sample(intent: Intent) -> (&'static str, Vec<(&'static str, &'static str)>) {
+    let socket = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let host = ("host", "localhost:8000");
+    match intent {
+        Intent::Navigation => (
+            "GET",
+            vec![
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", "document"),
+            ],
+        ),
+        Intent::Submission => (
+            "POST",
+            vec![("sec-fetch-mode", "navigate"), ("accept", "text/html")],
+        ),
+        Intent::Api => ("GET", vec![("accept", "*/*")]),
+        Intent::Asset => (
+            "GET",
+            vec![
+                ("sec-fetch-site", "same-origin"),
+                ("sec-fetch-mode", "no-cors"),
+            ],
+        ),
+        Intent::PageSocket => (
+            "GET",
+            [&socket[..], &[host, ("origin", "http://localhost:8000")]].concat(),
+        ),
+        Intent::ApiSocket => ("GET", socket.to_vec()),
+        Intent::Passive => ("HEAD", vec![]),
+    }
 }

@@ -1,6 +1,6 @@
 //! One service of a session: its supervisor process, from start to end.
 
-use std::{io, net::SocketAddr, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, process::Stdio, sync::Arc, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::{
@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::output::Output;
+use super::{launch::Launch, output::Output};
 use crate::{
     session::{ExitStatus, Reason},
     shutdown::Drain,
@@ -21,18 +21,6 @@ use crate::{
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long beyond the grace a supervisor may take to end.
 const MARGIN: Duration = Duration::from_secs(5);
-
-/// What a supervisor is started with.
-pub(super) struct Launch {
-    pub(super) program: PathBuf,
-    pub(super) lock: PathBuf,
-    pub(super) report: PathBuf,
-    pub(super) grace: Duration,
-    pub(super) command: Vec<String>,
-    pub(super) environment: Vec<(String, String)>,
-    pub(super) cwd: PathBuf,
-    pub(super) address: SocketAddr,
-}
 
 /// A service that was started.
 #[derive(Debug)]

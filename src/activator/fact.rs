@@ -1,0 +1,110 @@
+//! What can be observed of a session, and the handle by which observers tell it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{instance::InstanceUid, table::Table};
+use crate::session::{Reason, Service, SessionId, Stage};
+
+/// One thing that was observed.
+#[derive(Debug, Clone)]
+pub enum Fact {
+    /// An instance runs, at these addresses by [`Service::index`].
+    Saw(SessionId, InstanceUid, Vec<SocketAddr>),
+    /// That very instance is being ended.
+    Ending(SessionId, InstanceUid),
+    /// That very instance is gone. A late word of an old one changes nothing.
+    Gone(SessionId, InstanceUid),
+    /// This replica begins a start.
+    Begun(SessionId),
+    /// The start under way waits for this now.
+    Stage(SessionId, Stage),
+    /// The start under way ended well: all was asked for.
+    Done(SessionId),
+    /// The start under way failed.
+    Failed(SessionId, Arc<Reason>),
+    /// A person wants to try again: no failure keeps the next start waiting.
+    Forgiven(SessionId),
+    /// The service accepts connections.
+    Open(SessionId, InstanceUid, Service),
+    /// The service refused a connection.
+    Closed(SessionId, InstanceUid, Service),
+    /// The service has not accepted a connection for too long. It is probed further.
+    Late(SessionId, InstanceUid, Service, Arc<Reason>),
+    /// The service is gone, while the instance goes on.
+    Broke(SessionId, InstanceUid, Service, Arc<Reason>),
+    /// The service has been started again.
+    Mended(SessionId, InstanceUid, Service),
+}
+
+/// A handle on the table for those who observe.
+#[derive(Debug, Clone)]
+pub struct Facts(Arc<Table>);
+
+impl Fact {
+    pub(super) fn session(&self) -> SessionId {
+        match self {
+            Self::Saw(id, ..)
+            | Self::Ending(id, ..)
+            | Self::Gone(id, ..)
+            | Self::Begun(id)
+            | Self::Stage(id, ..)
+            | Self::Done(id)
+            | Self::Failed(id, ..)
+            | Self::Forgiven(id)
+            | Self::Open(id, ..)
+            | Self::Closed(id, ..)
+            | Self::Late(id, ..)
+            | Self::Broke(id, ..)
+            | Self::Mended(id, ..) => *id,
+        }
+    }
+
+    /// Whether a session of which nothing is known gets a slot by it: by something that runs or is made to.
+    pub(super) fn may_be_first(&self) -> bool {
+        matches!(self, Self::Saw(..) | Self::Begun(_))
+    }
+}
+
+impl Facts {
+    /// A handle on this table.
+    #[must_use]
+    pub fn new(table: Arc<Table>) -> Self {
+        Self(table)
+    }
+
+    /// An instance runs, at these addresses by [`Service::index`].
+    pub fn saw(&self, id: SessionId, uid: InstanceUid, addresses: Vec<SocketAddr>) {
+        self.0.apply(Fact::Saw(id, uid, addresses));
+    }
+
+    /// That very instance is being ended: its tunnels and bodies end, and nothing new is sent to it.
+    pub fn ending(&self, id: SessionId, uid: InstanceUid) {
+        self.0.apply(Fact::Ending(id, uid));
+    }
+
+    /// That very instance is gone.
+    pub fn gone(&self, id: SessionId, uid: InstanceUid) {
+        self.0.apply(Fact::Gone(id, uid));
+    }
+
+    /// The start under way waits for this now.
+    pub fn stage(&self, id: SessionId, stage: Stage) {
+        self.0.apply(Fact::Stage(id, stage));
+    }
+
+    /// The service is gone, while the instance goes on.
+    pub fn broke(&self, id: SessionId, uid: InstanceUid, service: Service, reason: Reason) {
+        self.0
+            .apply(Fact::Broke(id, uid, service, Arc::new(reason)));
+    }
+
+    /// The service has been started again, at the same address.
+    pub fn mended(&self, id: SessionId, uid: InstanceUid, service: Service) {
+        self.0.apply(Fact::Mended(id, uid, service));
+    }
+
+    /// The table holds all that the spawner knows.
+    pub fn synced(&self) {
+        self.0.set_synced();
+    }
+}

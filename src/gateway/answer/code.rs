@@ -1,0 +1,169 @@
+//! The closed list of codes, and the one place that picks a code, and with it a status, for a failure.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use http::StatusCode;
+
+use crate::{
+    activator::ActivateError,
+    gateway::{GatewayError, guard::GuardError, headers::AdmitError, upstream::UpstreamError},
+    session::{Found, Phase, RouteError},
+};
+
+/// What a program can tell the gateway's own answers apart by. The closed list of README "Problem codes".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// 405: the method is not served at all.
+    MethodNotServed,
+    /// 400: the request target is no path.
+    InvalidTarget,
+    /// 400: the path holds what is not allowed.
+    InvalidPath,
+    /// 400: not exactly one valid Host.
+    InvalidHost,
+    /// 501: a transfer coding besides chunked.
+    UnknownCoding,
+    /// 417: an expectation besides 100-continue.
+    UnknownExpectation,
+    /// 400: a websocket handshake that is none.
+    InvalidHandshake,
+    /// 426: a websocket of another version.
+    SocketVersion,
+    /// 404: the path addresses nothing.
+    NotFound,
+    /// 421: the host is not served here.
+    HostNotServed,
+    /// 403: a page of another site asked.
+    CrossSite,
+    /// 405: not with this method, here.
+    MethodNotAllowed,
+    /// 503: the session is stopped, or was never started.
+    SessionStopped,
+    /// 503: the session starts.
+    SessionStarting,
+    /// 503: the session, or this service of it, failed.
+    SessionFailed,
+    /// 503: the session is being stopped.
+    SessionStopping,
+    /// 503: as many requests as may be wait for the session already.
+    TooManyWaiting,
+    /// 503: what runs sessions does not answer.
+    SpawnerUnavailable,
+    /// 502: the service cannot be connected to.
+    UpstreamUnreachable,
+    /// 502: the service broke off before its answer.
+    UpstreamBroke,
+    /// 504: the service did not answer in time.
+    UpstreamSilent,
+    /// 502: the service's answer cannot be sent on.
+    UpstreamInvalid,
+}
+
+impl Code {
+    /// Every code.
+    pub const ALL: [Self; 22] = [
+        Self::MethodNotServed,
+        Self::InvalidTarget,
+        Self::InvalidPath,
+        Self::InvalidHost,
+        Self::UnknownCoding,
+        Self::UnknownExpectation,
+        Self::InvalidHandshake,
+        Self::SocketVersion,
+        Self::NotFound,
+        Self::HostNotServed,
+        Self::CrossSite,
+        Self::MethodNotAllowed,
+        Self::SessionStopped,
+        Self::SessionStarting,
+        Self::SessionFailed,
+        Self::SessionStopping,
+        Self::TooManyWaiting,
+        Self::SpawnerUnavailable,
+        Self::UpstreamUnreachable,
+        Self::UpstreamBroke,
+        Self::UpstreamSilent,
+        Self::UpstreamInvalid,
+    ];
+
+    /// The status, the name for programs, and the sentence for people.
+    #[rustfmt::skip]
+    pub(super) fn row(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::MethodNotServed => (S::METHOD_NOT_ALLOWED, "method_not_served", "This method is not served"),
+            Self::InvalidTarget => (S::BAD_REQUEST, "invalid_target", "The request target is not a path"),
+            Self::InvalidPath => (S::BAD_REQUEST, "invalid_path", "The path is not valid"),
+            Self::InvalidHost => (S::BAD_REQUEST, "invalid_host", "The Host header is not valid"),
+            Self::UnknownCoding => (S::NOT_IMPLEMENTED, "unknown_coding", "This transfer coding is not served"),
+            Self::UnknownExpectation => (S::EXPECTATION_FAILED, "unknown_expectation", "This expectation cannot be met"),
+            Self::InvalidHandshake => (S::BAD_REQUEST, "invalid_handshake", "The websocket handshake is not valid"),
+            Self::SocketVersion => (S::UPGRADE_REQUIRED, "socket_version", "Of websocket versions only 13 is served"),
+            Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing at this address"),
+            Self::HostNotServed => (S::MISDIRECTED_REQUEST, "host_not_served", "This host is not served here"),
+            Self::CrossSite => (S::FORBIDDEN, "cross_site", "A page of another site may not ask for this"),
+            Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "This address does not serve this method"),
+            Self::SessionStopped => (S::SERVICE_UNAVAILABLE, "session_stopped", "The session is not running"),
+            Self::SessionStarting => (S::SERVICE_UNAVAILABLE, "session_starting", "The session is starting"),
+            Self::SessionFailed => (S::SERVICE_UNAVAILABLE, "session_failed", "The session did not start"),
+            Self::SessionStopping => (S::SERVICE_UNAVAILABLE, "session_stopping", "The session is being stopped"),
+            Self::TooManyWaiting => (S::SERVICE_UNAVAILABLE, "too_many_waiting", "Too many requests wait for this session"),
+            Self::SpawnerUnavailable => (S::SERVICE_UNAVAILABLE, "spawner_unavailable", "Sessions cannot be started or stopped at present"),
+            Self::UpstreamUnreachable => (S::BAD_GATEWAY, "upstream_unreachable", "The service cannot be reached"),
+            Self::UpstreamBroke => (S::BAD_GATEWAY, "upstream_broke", "The service broke off before it answered"),
+            Self::UpstreamSilent => (S::GATEWAY_TIMEOUT, "upstream_silent", "The service did not answer in time"),
+            Self::UpstreamInvalid => (S::BAD_GATEWAY, "upstream_invalid", "The service's answer cannot be sent on"),
+        }
+    }
+
+    /// Its stable name for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The status it is answered with.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        self.row().0
+    }
+
+    pub(super) fn of(error: &GatewayError) -> Self {
+        match error {
+            GatewayError::Admit(AdmitError::Method) => Self::MethodNotServed,
+            GatewayError::Admit(AdmitError::Target) => Self::InvalidTarget,
+            GatewayError::Admit(AdmitError::Path) => Self::InvalidPath,
+            GatewayError::Admit(AdmitError::Host) => Self::InvalidHost,
+            GatewayError::Admit(AdmitError::Coding) => Self::UnknownCoding,
+            GatewayError::Admit(AdmitError::Expectation) => Self::UnknownExpectation,
+            GatewayError::Admit(AdmitError::Upgrade) => Self::InvalidHandshake,
+            GatewayError::Admit(AdmitError::SocketVersion) => Self::SocketVersion,
+            GatewayError::Route(
+                RouteError::SessionId | RouteError::Service | RouteError::Action,
+            ) => Self::NotFound,
+            GatewayError::Guard(GuardError::Host) => Self::HostNotServed,
+            GatewayError::Guard(GuardError::CrossSite) => Self::CrossSite,
+            GatewayError::Method(_) => Self::MethodNotAllowed,
+            GatewayError::Activate(
+                ActivateError::NotReady(_, phase) | ActivateError::Held(_, phase, _),
+                ..,
+            ) => Self::while_not_ready(phase),
+            GatewayError::Activate(ActivateError::Crowded(..), ..) => Self::TooManyWaiting,
+            GatewayError::Activate(ActivateError::Look(..), ..) | GatewayError::Stop(..) => {
+                Self::SpawnerUnavailable
+            }
+            GatewayError::Upstream(UpstreamError::Connect(..)) => Self::UpstreamUnreachable,
+            GatewayError::Upstream(UpstreamError::Send(..)) => Self::UpstreamBroke,
+            GatewayError::Upstream(UpstreamError::Silent(..)) => Self::UpstreamSilent,
+            GatewayError::Upstream(UpstreamError::Unfit(..)) => Self::UpstreamInvalid,
+        }
+    }
+
+    fn while_not_ready(phase: &Phase) -> Self {
+        match phase {
+            Phase::Idle(Found::Absent | Found::Stopped | Found::Vanished) => Self::SessionStopped,
+            Phase::Starting { .. } | Phase::Running => Self::SessionStarting,
+            Phase::Failed(_) => Self::SessionFailed,
+            Phase::Ending => Self::SessionStopping,
+        }
+    }
+}
