@@ -5,6 +5,7 @@ mod serve;
 mod sessions;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -105,6 +106,12 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Run(error)
     }
+}
+
+/// An address of the command line.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8000 or \"[::1]:8000\"")
 }
 
 /// Writes to standard output. A reader that went away, as `head` does, has what it wanted.

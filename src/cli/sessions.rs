@@ -53,7 +53,7 @@ pub(super) struct Options {
     output: Output,
 
     /// IP address and port of the admin API; the default is admin.listen of the configuration
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = super::address)]
     admin: Option<std::net::SocketAddr>,
 
     #[command(flatten)]

@@ -12,6 +12,12 @@ use std::time::Duration;
 use super::problems::{Problem, Problems};
 use super::tree::{Map, Node, Origin, Value};
 
+/// A point in time that is this far away can be computed on every system.
+const LONGEST: Duration = Duration::from_hours(366 * 24);
+
+/// How alike a key must be to one that is known, from 0 to 1, for a spelling mistake to be likelier than another word.
+const ALIKE: f64 = 0.8;
+
 /// One mapping of the tree, with its place in it.
 #[derive(Debug)]
 pub struct Section<'a> {
@@ -62,21 +68,27 @@ pub fn read<T>(
     }
 }
 
-impl Section<'_> {
-    /// Whether a value is given. Reading it later is up to the caller.
-    pub fn has(&mut self, key: &str) -> bool {
+impl<'a> Section<'a> {
+    /// What `read` makes of the value at `key`, if there is one.
+    pub fn optional<T>(&mut self, key: &str, read: impl FnOnce(&mut Self, &str) -> T) -> Option<T> {
         self.known(key);
-        self.map
+        let given = self
+            .map
             .get(key)
-            .is_some_and(|node| node.value != Value::Null)
+            .is_some_and(|node| node.value != Value::Null);
+        given.then(|| read(self, key))
     }
 
     /// A duration with its unit: `1m 30s`.
     pub fn duration(&mut self, key: &str) -> Duration {
         self.parsed(
             key,
-            "a duration with its unit, such as 25s or 10m",
-            |text| humantime::parse_duration(text).ok(),
+            "a duration with its unit, such as 25s or 10m, of a year at most",
+            |text| {
+                humantime::parse_duration(text)
+                    .ok()
+                    .filter(|duration| *duration <= LONGEST)
+            },
         )
         .unwrap_or_default()
     }
@@ -85,7 +97,7 @@ impl Section<'_> {
     pub fn address(&mut self, key: &str) -> SocketAddr {
         self.parsed(
             key,
-            "an IP address and a port, such as 127.0.0.1:8000 or [::1]:8000",
+            "an IP address and a port, such as 127.0.0.1:8000 or \"[::1]:8000\"",
             |text| text.parse().ok(),
         )
         .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
@@ -153,53 +165,62 @@ impl Section<'_> {
 
     /// A list of strings.
     pub fn strings(&mut self, key: &str) -> Vec<String> {
-        self.value(
+        let items = self.value(
             key,
             "a list of strings, such as [a, b]",
             |value| match value {
-                Value::List(items) => items.iter().map(|item| string(&item.value)).collect(),
-                Value::Null => Some(Vec::new()),
+                Value::List(items) => Some(items.as_slice()),
+                Value::Null => Some(&[]),
                 Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Map(_) => None,
             },
-        )
-        .unwrap_or_default()
+        );
+        let items = items.unwrap_or_default().iter().enumerate();
+        items
+            .filter_map(|(at, item)| self.item(&format!("{key}[{at}]"), item))
+            .collect()
     }
 
-    /// A mapping of any keys to strings.
+    /// A mapping of any keys to strings. A key that was set to nothing is left out.
     pub fn string_map(&mut self, key: &str) -> BTreeMap<String, String> {
-        self.value(
+        let map = self.value(
             key,
             "names and their values, such as {NAME: value}",
             |value| match value {
-                Value::Map(map) => {
-                    let given = map.iter().filter(|(_, _, node)| node.value != Value::Null);
-                    given
-                        .map(|(key, _, node)| Some((key.to_owned(), string(&node.value)?)))
-                        .collect()
-                }
-                Value::Null => Some(BTreeMap::new()),
-                Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::List(_) => None,
+                Value::Map(map) => Some(map),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::List(_) => None,
             },
-        )
-        .unwrap_or_default()
+        );
+        let entries = map.into_iter().flat_map(Map::iter);
+        entries
+            .filter(|(_, _, node)| node.value != Value::Null)
+            .filter_map(|(name, _, node)| {
+                Some((name.to_owned(), self.item(&join(key, name), node)?))
+            })
+            .collect()
     }
 
     /// What `read` makes of the section `key`. `None`, and a problem, if it is no section.
     pub fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
-        let map = self.map;
-        let map = self.value(key, "a section with keys of its own", |value| match value {
-            Value::Map(_) => map.get(key),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::List(_) => {
-                None
-            }
-        })?;
-        let Value::Map(below) = &map.value else {
-            return None;
-        };
+        let map = self.value(
+            key,
+            "a section, with its keys on the lines below",
+            |value| match value {
+                Value::Map(map) => Some(map),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::List(_) => None,
+            },
+        )?;
         Some(read(&mut Section {
             path: self.path(key),
-            map: below,
-            origin: &map.origin,
+            map,
+            origin: self.origin_of(key),
             report: self.report,
         }))
     }
@@ -260,7 +281,7 @@ impl Section<'_> {
         &mut self,
         key: &str,
         expected: &str,
-        parse: impl FnOnce(&Value) -> Option<T>,
+        parse: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Option<T> {
         self.known(key);
         let Some(node) = self.map.get(key) else {
@@ -275,6 +296,18 @@ impl Section<'_> {
             self.problem(key, format!("expected {expected}; found {}", node.value));
         }
         parsed
+    }
+
+    /// A string inside the value that is read.
+    fn item(&mut self, key: &str, node: &Node) -> Option<String> {
+        let item = string(&node.value);
+        if item.is_none() {
+            let message = format!("expected a string; found {}", node.value);
+            self.report
+                .problems
+                .push(Problem::new(&node.origin, &self.path(key), message));
+        }
+        item
     }
 
     fn problem(&mut self, key: &str, message: String) {
@@ -298,7 +331,7 @@ impl Section<'_> {
     }
 
     /// Where the value at `keys` was said, which has a dot before each key but the first.
-    fn origin_of(&self, keys: &str) -> &Origin {
+    fn origin_of(&self, keys: &str) -> &'a Origin {
         let (mut origin, mut map) = (self.origin, Some(self.map));
         for key in keys.split('.') {
             let Some(node) = map.and_then(|map| map.get(key)) else {
@@ -343,19 +376,21 @@ impl Report {
         }
     }
 
-    /// The known key that `key` was probably meant to be: in its own section by its spelling, else the same key in
-    /// another section, as of somebody who forgot to indent.
+    /// The known keys that `key` was probably meant to be: the one in its own section that is spelled almost like it,
+    /// else those of that name in other sections, as of somebody who forgot to indent.
     fn nearest(&self, path: &str, known: &BTreeSet<String>, key: &str) -> Option<String> {
-        let likeness = |other: &str| strsim::jaro_winkler(&key.to_lowercase(), other);
+        let key = key.to_lowercase();
+        let likeness = |other: &String| (strsim::jaro_winkler(&key, other), other.clone());
         let near = known
             .iter()
-            .map(|other| (likeness(other), other))
+            .map(likeness)
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((_, other)) = near.filter(|(likeness, _)| *likeness > 0.8) {
-            return Some(join(path, other));
+        if let Some((_, other)) = near.filter(|(likeness, _)| *likeness > ALIKE) {
+            return Some(join(path, &other));
         }
-        let elsewhere = self.known.iter().find(|(_, keys)| keys.contains(key));
-        elsewhere.map(|(path, _)| join(path, key))
+        let sections = self.known.iter().filter(|(_, keys)| keys.contains(&key));
+        let elsewhere: Vec<String> = sections.map(|(path, _)| join(path, &key)).collect();
+        (!elsewhere.is_empty()).then(|| elsewhere.join(" or "))
     }
 }
 
@@ -374,3 +409,6 @@ fn string(value: &Value) -> Option<String> {
         Value::Null | Value::List(_) | Value::Map(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
