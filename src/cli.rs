@@ -46,11 +46,11 @@ enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Configuration")]
 struct Settings {
-    /// YAML file with the settings that differ from the defaults (`session-gateway config default` prints all)
+    /// YAML file with the settings that differ from the defaults
     #[arg(long, short, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
 
-    /// Setting on top of file and environment, such as spawn.hold=30s; more with commas, lists as {a,b}
+    /// Setting on top of file and environment, such as spawn.hold=30s
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }

@@ -3,7 +3,7 @@
 //! A key is known if it was asked for, so no list of keys can be out of date. A value that cannot be read is replaced
 //! by some value of its type and reading goes on: the caller looks at the problems before it uses anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use super::problems::{Problem, Problems};
 use super::tree::{Map, Node, Origin, Value};
+use report::{Report, join};
+
+mod report;
 
 /// A point in time that is this far away can be computed on every system.
 const LONGEST: Duration = Duration::from_hours(366 * 24);
-
-/// How alike a key must be to one that is known, from 0 to 1, for a spelling mistake to be likelier than another word.
-const ALIKE: f64 = 0.8;
 
 /// One mapping of the tree, with its place in it.
 #[derive(Debug)]
@@ -25,14 +25,6 @@ pub struct Section<'a> {
     map: &'a Map,
     origin: &'a Origin,
     report: &'a mut Report,
-}
-
-/// What reading brought up so far.
-#[derive(Debug, Default)]
-struct Report {
-    problems: Vec<Problem>,
-    /// The keys that were asked for, by the path of their section.
-    known: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Reads the whole tree with `read`.
@@ -348,57 +340,6 @@ impl<'a> Section<'a> {
             };
         }
         origin
-    }
-}
-
-impl Report {
-    /// Reports each key of a section that was read which nobody asked for.
-    fn unknown_keys(&mut self, path: &str, map: &Map) {
-        let Some(known) = self.known.get(path).cloned() else {
-            return;
-        };
-        for (key, origin, node) in map.iter() {
-            let here = join(path, key);
-            if known.contains(key) {
-                if let Value::Map(map) = &node.value {
-                    self.unknown_keys(&here, map);
-                }
-            } else {
-                let message = match self.nearest(path, &known, key) {
-                    Some(near) => format!("unknown key; did you mean {near}?"),
-                    None => {
-                        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                        format!("unknown key; known here: {}", known.join(", "))
-                    }
-                };
-                self.problems.push(Problem::new(origin, &here, message));
-            }
-        }
-    }
-
-    /// The known keys that `key` was probably meant to be: the one in its own section that is spelled almost like it,
-    /// else those of that name in other sections, as of somebody who forgot to indent.
-    fn nearest(&self, path: &str, known: &BTreeSet<String>, key: &str) -> Option<String> {
-        let key = key.to_lowercase();
-        let likeness = |other: &String| (strsim::jaro_winkler(&key, other), other.clone());
-        let near = known
-            .iter()
-            .map(likeness)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((_, other)) = near.filter(|(likeness, _)| *likeness > ALIKE) {
-            return Some(join(path, &other));
-        }
-        let sections = self.known.iter().filter(|(_, keys)| keys.contains(&key));
-        let elsewhere: Vec<String> = sections.map(|(path, _)| join(path, &key)).collect();
-        (!elsewhere.is_empty()).then(|| elsewhere.join(" or "))
-    }
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
     }
 }
 
