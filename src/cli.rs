@@ -7,6 +7,7 @@ mod sessions;
 mod supervise;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -51,11 +52,11 @@ enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Configuration")]
 struct Settings {
-    /// YAML file with the settings that differ from the defaults (`session-gateway config default` prints all)
+    /// YAML file with the settings that differ from the defaults
     #[arg(long, short, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
 
-    /// Setting on top of file and environment, such as spawn.hold=30s; more with commas, lists as {a,b}
+    /// Setting on top of file and environment, such as spawn.hold=30s
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
@@ -113,6 +114,12 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Run(error)
     }
+}
+
+/// An address of the command line.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8000 or \"[::1]:8000\"")
 }
 
 /// Writes to standard output. A reader that went away, as `head` does, has what it wanted.

@@ -133,7 +133,7 @@ impl Config {
         root.check(
             &["listen", "admin.listen"],
             listen != admin || listen.port() == 0,
-            || format!("listen and admin.listen are both {listen}; give one of them another port"),
+            || format!("clients and operators cannot share {listen}; give listen or admin.listen another port"),
         );
         if self.local.data.as_os_str().is_empty() {
             root.check(&["local.data"], data.is_some(), || {

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -61,16 +61,40 @@ pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
     }
 }
 
-/// Levels and targets. A target without a level is a level with a spelling mistake far more often than it is meant.
+/// Levels and targets. A target without a level is far more often a misspelled level than meant.
 fn targets(text: &str) -> Option<Targets> {
-    let is_level = |level: &str| {
-        level
-            .parse::<tracing_subscriber::filter::LevelFilter>()
-            .is_ok()
-    };
+    let is_level = |level: &str| !level.is_empty() && level.parse::<LevelFilter>().is_ok();
     let known = text.split(',').all(|part| match part.rsplit_once('=') {
-        Some((target, level)) => !target.trim().is_empty() && is_level(level),
+        Some((target, level)) => !target.is_empty() && is_level(level),
         None => is_level(part),
     });
     known.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_without_a_target_is_not_taken_for_a_target() {
+        for level in [
+            "info",
+            "OFF",
+            "info,session_gateway::spawner=debug",
+            "a=trace",
+        ] {
+            assert!(targets(level).is_some(), "{level}");
+        }
+        for level in [
+            "",
+            "inof",
+            "info,",
+            "info,session_gateway",
+            "a=loud",
+            "=info",
+            "a=b=c",
+        ] {
+            assert!(targets(level).is_none(), "{level}");
+        }
+    }
 }

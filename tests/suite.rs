@@ -10,7 +10,9 @@
 )]
 
 mod admin;
+mod config;
 mod routing;
+mod sessions;
 mod start;
 mod streaming;
 mod support;

@@ -38,7 +38,7 @@ impl SpawnConfig {
         };
         section.check(&["hold", "timeout"], config.hold <= config.timeout, || {
             format!(
-                "spawn.hold is {} and spawn.timeout is {}; a request cannot wait longer than a start may take",
+                "a request cannot be held longer (spawn.hold, {}) than a start may take (spawn.timeout, {})",
                 humantime::format_duration(config.hold),
                 humantime::format_duration(config.timeout)
             )

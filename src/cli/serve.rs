@@ -17,7 +17,7 @@ use crate::telemetry;
 /// wins. `session-gateway config default` prints all of them.
 ///
 /// In the environment, two underscores stand for each dot: SESSION_GATEWAY__SPAWN__HOLD=30s sets spawn.hold. A value is
-/// read as YAML, so [a, b] is a list. Keys with a hyphen can be set in the file and with --set only.
+/// read as YAML, so [a, b] is a list. Keys with a hyphen or a capital can be set in the file and with --set only.
 ///
 /// With --set, commas separate pairs and {a,b} is a list; a backslash takes the meaning off a comma or a dot.
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub(super) struct Serve {
     settings: Settings,
 
     /// IP address and port where clients connect; the same as --set listen=ADDRESS
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = super::address)]
     listen: Option<SocketAddr>,
 }
 

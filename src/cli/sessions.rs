@@ -48,12 +48,12 @@ pub(super) struct One {
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// How the answer is written
+    /// How the answer is written: in columns for people, or as JSON for programs
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Output::Table)]
     output: Output,
 
-    /// IP address and port of the admin API; the default is admin.listen of the configuration
-    #[arg(long, value_name = "ADDRESS")]
+    /// IP address and port of the admin API [default: admin.listen of the configuration]
+    #[arg(long, value_name = "ADDRESS", value_parser = super::address)]
     admin: Option<std::net::SocketAddr>,
 
     #[command(flatten)]
@@ -62,9 +62,7 @@ pub(super) struct Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// Columns for people
     Table,
-    /// JSON for programs
     Json,
 }
 

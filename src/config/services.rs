@@ -1,6 +1,6 @@
 //! Section `service` of the configuration. It is read here, since `session` knows no settings.
 
-use crate::session::{HostHeader, OriginHeader, Prefix, ServiceSpec, Services};
+use crate::session::{HostHeader, OriginHeader, Prefix, ServiceSpec, Services, ServicesError};
 use crate::settings::Section;
 
 /// Reads the section from the whole configuration.
@@ -9,51 +9,47 @@ pub(super) fn read(root: &mut Section<'_>) -> Option<Services> {
     match Services::new(specs) {
         Ok(services) => Some(services),
         Err(error) => {
-            root.check(&["service"], false, || error.to_string());
+            let keys = match &error {
+                ServicesError::SamePath(one, other, _) => [other, one]
+                    .map(|name| format!("service.{name}.path"))
+                    .to_vec(),
+                ServicesError::Empty | ServicesError::TooMany(_) => vec!["service".to_owned()],
+            };
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            root.check(&keys, false, || error.to_string());
             None
         }
     }
 }
 
 fn spec(name: &str, section: &mut Section<'_>) -> ServiceSpec {
+    let prefixes = [("keep", Prefix::Keep), ("strip", Prefix::Strip)];
+    let hosts = [
+        ("public", HostHeader::Public),
+        ("localhost", HostHeader::Localhost),
+    ];
+    let origins = [
+        ("pass", OriginHeader::Pass),
+        ("rewrite", OriginHeader::Rewrite),
+    ];
     section.check(&[], is_label(name), || {
-        format!("{name:?} is no name of a service; expected up to 30 lower-case letters, digits and hyphens, such as web-term")
+        format!("expected a name of up to 30 lower-case letters, digits and hyphens, such as web-term; found {name:?}")
     });
     let spec = ServiceSpec {
         name: name.to_owned(),
         port: section.integer("port", 1..=u16::MAX),
-        path: if section.has("path") {
-            section.string("path")
-        } else {
-            format!("/{name}")
-        },
-        prefix: match section.has("prefix") {
-            true => section.choice(
-                "prefix",
-                &[("keep", Prefix::Keep), ("strip", Prefix::Strip)],
-            ),
-            false => Prefix::Strip,
-        },
-        host: match section.has("host") {
-            true => section.choice(
-                "host",
-                &[
-                    ("public", HostHeader::Public),
-                    ("localhost", HostHeader::Localhost),
-                ],
-            ),
-            false => HostHeader::Public,
-        },
-        origin: match section.has("origin") {
-            true => section.choice(
-                "origin",
-                &[
-                    ("pass", OriginHeader::Pass),
-                    ("rewrite", OriginHeader::Rewrite),
-                ],
-            ),
-            false => OriginHeader::Pass,
-        },
+        path: section
+            .optional("path", Section::string)
+            .unwrap_or_else(|| format!("/{name}")),
+        prefix: section
+            .optional("prefix", |section, key| section.choice(key, &prefixes))
+            .unwrap_or(Prefix::Strip),
+        host: section
+            .optional("host", |section, key| section.choice(key, &hosts))
+            .unwrap_or(HostHeader::Public),
+        origin: section
+            .optional("origin", |section, key| section.choice(key, &origins))
+            .unwrap_or(OriginHeader::Pass),
     };
     section.check(&["path"], is_path(&spec.path), || {
         format!(

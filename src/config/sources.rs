@@ -42,8 +42,6 @@ pub(super) fn variables(environment: &[(String, String)]) -> Result<Node, Proble
     ours.sort();
     for (name, key, value) in ours {
         let origin = Origin::Variable(name.as_str().into());
-        let parsed = yaml::parse(value, &|_| origin.clone())
-            .map_err(|error| Problem::new(&origin, &key.replace("__", "."), error.to_string()))?;
         let parts: Vec<&str> = key.split("__").collect();
         if parts.contains(&"") {
             let message = format!(
@@ -54,9 +52,17 @@ pub(super) fn variables(environment: &[(String, String)]) -> Result<Node, Proble
         let at = parts
             .iter()
             .fold(&mut tree, |at, part| at.as_map().entry(part, &origin));
-        at.merge(parsed);
+        at.merge(variable(value, &origin));
     }
     Ok(tree)
+}
+
+/// A scalar or a list as in the file. What is no YAML is a string, so that `[::]:8000` needs no quotes.
+fn variable(value: &str, origin: &Origin) -> Node {
+    match yaml::parse(value, &|_| origin.clone()) {
+        Ok(node) if !value.is_empty() => node,
+        Ok(_) | Err(_) => Node::new(Value::String(value.to_owned()), origin.clone()),
+    }
 }
 
 pub(super) fn flags(sets: &[String]) -> Result<Node, Problems> {

@@ -24,6 +24,9 @@ pub enum PairsError {
     /// Brackets without a number, or with one too many.
     #[error("{0:?}: expected a number from 0 to {max} in brackets, as in hosts[0]=a.example", max = LONGEST - 1)]
     Index(String),
+    /// Something behind an index.
+    #[error("{0:?} is followed by {1:?}; expected a dot, another index or the equals sign")]
+    AfterIndex(String, char),
     /// A list without its end.
     #[error("the list of {0} has no closing brace; expected {0}={{a,b}}")]
     OpenList(String),
@@ -56,29 +59,29 @@ pub fn parse(text: &str, origin: &Origin, tree: &mut Node) -> Result<(), PairsEr
 /// The key up to its `=`, as it is written and as steps.
 fn key(rest: &mut Peekable<Chars<'_>>) -> Result<(String, Vec<Step>), PairsError> {
     let (mut written, mut part, mut steps) = (String::new(), String::new(), Vec::new());
-    let mut after_index = false;
+    let mut indexed = false;
     loop {
         let Some(c) = rest.next().filter(|c| *c != ',') else {
             return Err(PairsError::NoValue(written));
         };
-        if matches!(c, '=' | '.' | '[') && !after_index {
-            if part.is_empty() {
-                return Err(PairsError::EmptyPart(written));
-            }
-            steps.push(Step::Key(std::mem::take(&mut part)));
+        match c {
+            '=' | '.' | '[' if indexed => {}
+            other if indexed => return Err(PairsError::AfterIndex(written, other)),
+            '=' | '.' | '[' if part.is_empty() => return Err(PairsError::EmptyPart(written)),
+            '=' | '.' | '[' => steps.push(Step::Key(std::mem::take(&mut part))),
+            '\\' => part.extend(rest.next()),
+            other => part.push(other),
         }
         match c {
             '=' => return Ok((written, steps)),
-            '.' => after_index = false,
             '[' => {
-                steps.push(Step::Index(index(rest, &written)?));
-                after_index = true;
+                let index = index(rest, &written)?;
+                written.extend(["[", &index.to_string(), "]"]);
+                steps.push(Step::Index(index));
             }
-            _ if after_index => return Err(PairsError::EmptyPart(written)),
-            '\\' => part.extend(rest.next()),
-            c => part.push(c),
+            other => written.push(other),
         }
-        written.push(c);
+        indexed = c == '[';
     }
 }
 
@@ -128,12 +131,13 @@ fn scalar(rest: &mut Peekable<Chars<'_>>, ends: &[char]) -> (String, Option<char
 
 /// Words and numbers that YAML types keep their type; everything else is a string as it stands.
 fn typed(text: String, origin: &Origin) -> Value {
-    match yaml::parse(&text, &|_| origin.clone()).map(|node| node.value) {
-        Ok(value @ (Value::Bool(_) | Value::Number(_))) => value,
-        Ok(Value::Null) if text == "null" => Value::Null,
-        Ok(Value::Null | Value::String(_) | Value::List(_) | Value::Map(_)) | Err(_) => {
-            Value::String(text)
-        }
+    // What comes after a space could be a comment of YAML, and a part of the string here.
+    let word = !text.is_empty() && !text.contains(char::is_whitespace);
+    let value = word.then(|| yaml::parse(&text, &|_| origin.clone()).map(|node| node.value));
+    match value {
+        Some(Ok(value @ (Value::Bool(_) | Value::Number(_)))) => value,
+        Some(Ok(Value::Null)) if text == "null" => Value::Null,
+        Some(_) | None => Value::String(text),
     }
 }
 
@@ -152,4 +156,81 @@ fn put(mut at: &mut Node, steps: Vec<Step>, value: Value, origin: &Origin) {
         };
     }
     *at = Node::new(value, origin.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Value, PairsError> {
+        let mut tree = Node::empty(Origin::CommandLine);
+        parse(text, &Origin::CommandLine, &mut tree)?;
+        Ok(tree.value)
+    }
+
+    /// The same values, said in YAML.
+    fn yaml(text: &str) -> Value {
+        yaml::parse(text, &|_| Origin::CommandLine).unwrap().value
+    }
+
+    #[test]
+    fn pairs_mean_what_helm_means_by_them() {
+        for (pairs, same) in [
+            ("a=b", "a: b"),
+            ("a.b.c=d,a.b.e=f", "a: { b: { c: d, e: f } }"),
+            (
+                "a=1,b=true,c=null,d=1.10,e=007",
+                "{ a: 1, b: true, c: null, d: 1.10, e: '007' }",
+            ),
+            ("a={b,c},d=e", "{ a: [b, c], d: e }"),
+            ("a={},b=", "{ a: [], b: '' }"),
+            ("a[1]=c,a[0]=b", "a: [b, c]"),
+            ("a[0].b=c", "a: [{ b: c }]"),
+            ("a[0][1]=b", "a: [[null, b]]"),
+            (r"a\.b=c\,d", "{ 'a.b': 'c,d' }"),
+            (r"a={b\,c,d\}}", "a: ['b,c', 'd}']"),
+            ("a=b=c", "a: b=c"),
+            ("a=1,a=2", "a: 2"),
+            ("a=1 # b", "a: '1 # b'"),
+            ("a=[::]:80", "a: '[::]:80'"),
+            ("", "{}"),
+        ] {
+            assert_eq!(parsed(pairs), Ok(yaml(same)), "{pairs}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        let text = str::to_owned;
+        for (pairs, error) in [
+            ("a", PairsError::NoValue(text("a"))),
+            ("a,b=c", PairsError::NoValue(text("a"))),
+            ("=b", PairsError::EmptyPart(text(""))),
+            ("a..b=c", PairsError::EmptyPart(text("a."))),
+            ("a[0]b=c", PairsError::AfterIndex(text("a[0]"), 'b')),
+            ("a[x]=b", PairsError::Index(text("a"))),
+            ("a[1024]=b", PairsError::Index(text("a"))),
+            ("a={b", PairsError::OpenList(text("a"))),
+            ("a={b}c", PairsError::AfterList(text("a"), 'c')),
+        ] {
+            assert_eq!(parsed(pairs), Err(error), "{pairs}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(text in r"([a-b.,=\\\[\]{}0-9 ]|\PC){0,40}") {
+            let _ = parsed(&text);
+        }
+
+        #[test]
+        fn any_string_can_be_set_with_backslashes(text in "\\PC{1,20}") {
+            let escaped: String = text.chars().flat_map(|c| ['\\', c]).collect();
+            let set = parsed(&format!("{escaped}=x{escaped}")).unwrap();
+            let Value::Map(map) = set else { panic!("{set:?}") };
+            prop_assert_eq!(&map.get(&text).unwrap().value, &Value::String(format!("x{text}")));
+        }
+    }
 }

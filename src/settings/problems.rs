@@ -32,12 +32,13 @@ impl Problem {
     #[must_use]
     pub fn is_at(&self, path: &str) -> bool {
         let below = self.path.strip_prefix(path);
-        below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
+        below.is_some_and(|below| below.is_empty() || below.starts_with(['.', '[']))
     }
 }
 
 impl Problems {
-    /// Puts the problems of a file in the order of its lines, before all others.
+    /// Puts the problems of a file in the order of its lines, before all others. What is said twice, by two readers of
+    /// one section, is kept once.
     #[must_use]
     pub fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| match &problem.origin {
@@ -45,6 +46,7 @@ impl Problems {
             Origin::Path(_) => (0, 0),
             Origin::Default | Origin::Variable(_) | Origin::CommandLine => (1, 0),
         });
+        problems.dedup();
         Self(problems)
     }
 }

@@ -3,7 +3,7 @@
 //! A key is known if it was asked for, so no list of keys can be out of date. A value that cannot be read is replaced
 //! by some value of its type and reading goes on: the caller looks at the problems before it uses anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -11,6 +11,12 @@ use std::time::Duration;
 
 use super::problems::{Problem, Problems};
 use super::tree::{Map, Node, Origin, Value};
+use report::{Report, join};
+
+mod report;
+
+/// A point in time that is this far away can be computed on every system.
+const LONGEST: Duration = Duration::from_hours(366 * 24);
 
 /// One mapping of the tree, with its place in it.
 #[derive(Debug)]
@@ -19,14 +25,6 @@ pub struct Section<'a> {
     map: &'a Map,
     origin: &'a Origin,
     report: &'a mut Report,
-}
-
-/// What reading brought up so far.
-#[derive(Debug, Default)]
-struct Report {
-    problems: Vec<Problem>,
-    /// The keys that were asked for, by the path of their section.
-    known: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Reads the whole tree with `read`.
@@ -62,21 +60,27 @@ pub fn read<T>(
     }
 }
 
-impl Section<'_> {
-    /// Whether a value is given. Reading it later is up to the caller.
-    pub fn has(&mut self, key: &str) -> bool {
+impl<'a> Section<'a> {
+    /// What `read` makes of the value at `key`, if there is one.
+    pub fn optional<T>(&mut self, key: &str, read: impl FnOnce(&mut Self, &str) -> T) -> Option<T> {
         self.known(key);
-        self.map
+        let given = self
+            .map
             .get(key)
-            .is_some_and(|node| node.value != Value::Null)
+            .is_some_and(|node| node.value != Value::Null);
+        given.then(|| read(self, key))
     }
 
     /// A duration with its unit: `1m 30s`.
     pub fn duration(&mut self, key: &str) -> Duration {
         self.parsed(
             key,
-            "a duration with its unit, such as 25s or 10m",
-            |text| humantime::parse_duration(text).ok(),
+            "a duration with its unit, such as 25s or 10m, of a year at most",
+            |text| {
+                humantime::parse_duration(text)
+                    .ok()
+                    .filter(|duration| *duration <= LONGEST)
+            },
         )
         .unwrap_or_default()
     }
@@ -85,7 +89,7 @@ impl Section<'_> {
     pub fn address(&mut self, key: &str) -> SocketAddr {
         self.parsed(
             key,
-            "an IP address and a port, such as 127.0.0.1:8000 or [::1]:8000",
+            "an IP address and a port, such as 127.0.0.1:8000 or \"[::1]:8000\"",
             |text| text.parse().ok(),
         )
         .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
@@ -153,53 +157,62 @@ impl Section<'_> {
 
     /// A list of strings.
     pub fn strings(&mut self, key: &str) -> Vec<String> {
-        self.value(
+        let items = self.value(
             key,
             "a list of strings, such as [a, b]",
             |value| match value {
-                Value::List(items) => items.iter().map(|item| string(&item.value)).collect(),
-                Value::Null => Some(Vec::new()),
+                Value::List(items) => Some(items.as_slice()),
+                Value::Null => Some(&[]),
                 Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Map(_) => None,
             },
-        )
-        .unwrap_or_default()
+        );
+        let items = items.unwrap_or_default().iter().enumerate();
+        items
+            .filter_map(|(at, item)| self.item(&format!("{key}[{at}]"), item))
+            .collect()
     }
 
-    /// A mapping of any keys to strings.
+    /// A mapping of any keys to strings. A key that was set to nothing is left out.
     pub fn string_map(&mut self, key: &str) -> BTreeMap<String, String> {
-        self.value(
+        let map = self.value(
             key,
             "names and their values, such as {NAME: value}",
             |value| match value {
-                Value::Map(map) => {
-                    let given = map.iter().filter(|(_, _, node)| node.value != Value::Null);
-                    given
-                        .map(|(key, _, node)| Some((key.to_owned(), string(&node.value)?)))
-                        .collect()
-                }
-                Value::Null => Some(BTreeMap::new()),
-                Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::List(_) => None,
+                Value::Map(map) => Some(map),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::List(_) => None,
             },
-        )
-        .unwrap_or_default()
+        );
+        let entries = map.into_iter().flat_map(Map::iter);
+        entries
+            .filter(|(_, _, node)| node.value != Value::Null)
+            .filter_map(|(name, _, node)| {
+                Some((name.to_owned(), self.item(&join(key, name), node)?))
+            })
+            .collect()
     }
 
     /// What `read` makes of the section `key`. `None`, and a problem, if it is no section.
     pub fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
-        let map = self.map;
-        let map = self.value(key, "a section with keys of its own", |value| match value {
-            Value::Map(_) => map.get(key),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::List(_) => {
-                None
-            }
-        })?;
-        let Value::Map(below) = &map.value else {
-            return None;
-        };
+        let map = self.value(
+            key,
+            "a section, with its keys on the lines below",
+            |value| match value {
+                Value::Map(map) => Some(map),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::List(_) => None,
+            },
+        )?;
         Some(read(&mut Section {
             path: self.path(key),
-            map: below,
-            origin: &map.origin,
+            map,
+            origin: self.origin_of(key),
             report: self.report,
         }))
     }
@@ -260,7 +273,7 @@ impl Section<'_> {
         &mut self,
         key: &str,
         expected: &str,
-        parse: impl FnOnce(&Value) -> Option<T>,
+        parse: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Option<T> {
         self.known(key);
         let Some(node) = self.map.get(key) else {
@@ -275,6 +288,18 @@ impl Section<'_> {
             self.problem(key, format!("expected {expected}; found {}", node.value));
         }
         parsed
+    }
+
+    /// A string inside the value that is read.
+    fn item(&mut self, key: &str, node: &Node) -> Option<String> {
+        let item = string(&node.value);
+        if item.is_none() {
+            let message = format!("expected a string; found {}", node.value);
+            self.report
+                .problems
+                .push(Problem::new(&node.origin, &self.path(key), message));
+        }
+        item
     }
 
     fn problem(&mut self, key: &str, message: String) {
@@ -298,7 +323,7 @@ impl Section<'_> {
     }
 
     /// Where the value at `keys` was said, which has a dot before each key but the first.
-    fn origin_of(&self, keys: &str) -> &Origin {
+    fn origin_of(&self, keys: &str) -> &'a Origin {
         let (mut origin, mut map) = (self.origin, Some(self.map));
         for key in keys.split('.') {
             let Some(node) = map.and_then(|map| map.get(key)) else {
@@ -318,55 +343,6 @@ impl Section<'_> {
     }
 }
 
-impl Report {
-    /// Reports each key of a section that was read which nobody asked for.
-    fn unknown_keys(&mut self, path: &str, map: &Map) {
-        let Some(known) = self.known.get(path).cloned() else {
-            return;
-        };
-        for (key, origin, node) in map.iter() {
-            let here = join(path, key);
-            if known.contains(key) {
-                if let Value::Map(map) = &node.value {
-                    self.unknown_keys(&here, map);
-                }
-            } else {
-                let message = match self.nearest(path, &known, key) {
-                    Some(near) => format!("unknown key; did you mean {near}?"),
-                    None => {
-                        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                        format!("unknown key; known here: {}", known.join(", "))
-                    }
-                };
-                self.problems.push(Problem::new(origin, &here, message));
-            }
-        }
-    }
-
-    /// The known key that `key` was probably meant to be: in its own section by its spelling, else the same key in
-    /// another section, as of somebody who forgot to indent.
-    fn nearest(&self, path: &str, known: &BTreeSet<String>, key: &str) -> Option<String> {
-        let likeness = |other: &str| strsim::jaro_winkler(&key.to_lowercase(), other);
-        let near = known
-            .iter()
-            .map(|other| (likeness(other), other))
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((_, other)) = near.filter(|(likeness, _)| *likeness > 0.8) {
-            return Some(join(path, other));
-        }
-        let elsewhere = self.known.iter().find(|(_, keys)| keys.contains(key));
-        elsewhere.map(|(path, _)| join(path, key))
-    }
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
-}
-
 fn string(value: &Value) -> Option<String> {
     match value {
         Value::Bool(flag) => Some(flag.to_string()),
@@ -374,3 +350,6 @@ fn string(value: &Value) -> Option<String> {
         Value::Null | Value::List(_) | Value::Map(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,8 +64,8 @@ fn node(parsed: Spanned<Parsed>, text: &str, origin: &dyn Fn(u64) -> Origin) -> 
             for (key, value) in entries {
                 let at = origin(key.referenced.line());
                 let mut value = node(value, text, origin);
-                // A value that is not written on a line of its own stands where its key stands.
-                if matches!(value.value, Value::Null) {
+                // The parser sees a section at its first key, and nothing at the next line; people see the key.
+                if matches!(value.value, Value::Null | Value::Map(_)) {
                     value.origin = at.clone();
                 }
                 map.insert(key.value, at, value);

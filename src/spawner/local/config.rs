@@ -49,12 +49,10 @@ impl Command {
     fn read(section: &mut Section<'_>) -> Self {
         let command = Self {
             command: section.strings("command"),
-            env: if section.has("env") {
-                section.string_map("env")
-            } else {
-                BTreeMap::new()
-            },
-            cwd: section.has("cwd").then(|| section.string("cwd").into()),
+            env: section
+                .optional("env", Section::string_map)
+                .unwrap_or_default(),
+            cwd: section.optional("cwd", Section::string).map(PathBuf::from),
         };
         let program = command
             .command
