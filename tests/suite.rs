@@ -9,6 +9,7 @@
     reason = "tests spawn on their own runtime, and fail by panicking"
 )]
 
+mod rules;
 mod start;
 mod streaming;
 mod support;
