@@ -11,7 +11,10 @@
 
 mod admin;
 mod config;
+mod demo;
+mod local;
 mod routing;
+mod rules;
 mod sessions;
 mod start;
 mod streaming;

@@ -1,6 +1,6 @@
 //! The rules of the source tree, and where a source file breaks them.
 
-use crate::source::{Named, Origin, Source};
+use super::source::{Named, Origin, Source};
 
 /// Which other top-level modules a module may name. A new module needs a row.
 const MODULES: &str = "
@@ -71,9 +71,6 @@ fn shape(source: &Source) -> Vec<(usize, String)> {
     if is_module && !source.text.starts_with("//!") {
         found.push((1, "a file begins with what lives in it (//!)".to_owned()));
     }
-    // Of templates and style sheets the white space may mean something.
-    let is_code = ["rs", "py", "mjs", "js"].map(|kind| format!(".{kind}"));
-    let is_code = is_code.iter().any(|kind| source.path.ends_with(kind));
     // Inline tests are not counted; a file of tests alone is.
     let counted = source
         .text
@@ -86,11 +83,15 @@ fn shape(source: &Source) -> Vec<(usize, String)> {
             format!("{counted} lines before the tests: {LINES} at most"),
         ));
     }
-    // Tables of tests are read across.
-    let read_down = source.path.starts_with("src/") && !source.path.ends_with("/tests.rs");
-    for (line, text) in (1..).zip(source.text.lines().take(counted)) {
+    for (line, text) in (1..).zip(source.text.lines()) {
+        // rustfmt breaks code where it can; nothing breaks comments and scripts.
+        let is_held = match source.path.rsplit('.').next() {
+            Some("rs") => text.trim_start().starts_with("//"),
+            Some("py" | "mjs" | "js") => true,
+            _ => false,
+        };
         let columns = text.chars().count();
-        if is_code && read_down && columns > COLUMNS {
+        if is_held && columns > COLUMNS {
             found.push((line, format!("{columns} columns: {COLUMNS} at most")));
         }
     }

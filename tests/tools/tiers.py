@@ -154,11 +154,11 @@ def unit(run: Setting) -> Outcome:
 
 
 def sockets(run: Setting) -> Outcome:
-    return nextest(run, "kind(test) - binary(rules)")
+    return nextest(run, "kind(test) - test(/^rules::/)")
 
 
 def rules(run: Setting) -> Outcome:
-    return nextest(run, "binary(rules)")
+    return nextest(run, "kind(test) & test(/^rules::/)")
 
 
 def browser(run: Setting) -> Outcome:

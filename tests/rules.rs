@@ -1,7 +1,5 @@
 //! The rules of the source tree that no compiler knows: which module may name what, and how files are shaped.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be read fails the test")]
-
 mod law;
 mod source;
 
