@@ -79,7 +79,8 @@ pub fn main() -> ExitCode {
         Command::Config(command) => command.run(),
         Command::Sessions(command) => command.run(),
         Command::Demo(demo) => demo.run().map_err(Failure::Run),
-        Command::Supervise(supervise) => supervise.run().map_err(Failure::Run),
+        // It has its own way of telling how it went: its parent reads the code.
+        Command::Supervise(supervise) => return supervise.run(),
     };
     let (text, code) = match result {
         Ok(()) => return DONE.into(),

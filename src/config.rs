@@ -5,6 +5,7 @@
 mod services;
 mod sources;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,10 +62,20 @@ pub struct Sources {
     reason = "this is the one place that reads the environment"
 )]
 pub fn environment() -> Vec<(String, String)> {
-    let text = |text: std::ffi::OsString| text.into_string().ok();
+    let text = |text: OsString| text.into_string().ok();
     std::env::vars_os()
         .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
         .collect()
+}
+
+/// The environment that services of local sessions inherit: all of this process's, as it is.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the environment"
+)]
+pub fn environment_of_services() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
 }
 
 impl Config {

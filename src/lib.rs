@@ -14,5 +14,4 @@ pub mod session;
 pub mod settings;
 pub mod shutdown;
 pub mod spawner;
-pub mod supervise;
 pub mod telemetry;

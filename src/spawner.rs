@@ -1,3 +1,3 @@
-//! What runs sessions: each room implements the traits of [`crate::activator`].
+//! What runs sessions. Each spawner implements the traits that `activator` defines, and knows nothing of requests.
 
 pub mod local;

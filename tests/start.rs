@@ -54,7 +54,7 @@ const TABLE: [(Intent, [(Gets, usize); 7]); 7] = {
     const FAILED: Gets = Refused("session_failed");
     const BEGUN: (Gets, usize) = (Page("starting"), 1);
     [
-        //                    absent               stopped               vanished               starting                          failed               ending                            running
+        // In the order of STATES.
         (Intent::Navigation, [BEGUN, BEGUN, BEGUN, (Page("starting"), 0), (Page("failed"), 0), (Page("stopping"), 0), (Forwarded, 0)]),
         (Intent::Submission, [(Page("absent"), 0), (Page("stopped"), 0), (Page("vanished"), 0), (Page("starting"), 0), (Page("failed"), 0), (Page("stopping"), 0), (Forwarded, 0)]),
         (Intent::Api, [(Held, 1), (Held, 1), (Held, 1), (Held, 0), (FAILED, 0), (Held, 1), (Forwarded, 0)]),

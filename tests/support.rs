@@ -7,6 +7,7 @@
 
 pub mod client;
 mod gateway;
+pub mod processes;
 pub mod service;
 
 use std::time::Duration;

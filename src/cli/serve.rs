@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::{Failure, Settings, print};
 use crate::app::{App, Control, Spawning};
-use crate::spawner::local::LocalSpawner;
+use crate::config::environment_of_services;
+use crate::spawner::local::{self, LocalSpawner};
 use crate::telemetry;
 
 /// Run the gateway until SIGTERM or SIGINT
@@ -37,13 +38,14 @@ impl Serve {
         telemetry::init(&config.log).context("logging cannot be started")?;
         let control = Control::start()?;
         let program = std::env::current_exe().context("the path of this program is not known")?;
-        let local = LocalSpawner::open(
-            config.local.clone(),
-            config.services.clone(),
+        let local = LocalSpawner::open(local::Parts {
+            config: config.local.clone(),
+            services: config.services.clone(),
             program,
-            control.drain().clone(),
-        )
-        .context("sessions cannot be run on this machine")?;
+            environment: environment_of_services(),
+            drain: control.drain().clone(),
+        });
+        let local = Arc::new(local.context("sessions cannot be run on this machine")?);
         let spawning = Spawning {
             spawner: Arc::clone(&local) as _,
             inspect: Arc::clone(&local) as _,

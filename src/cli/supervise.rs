@@ -1,43 +1,46 @@
 //! `session-gateway supervise`: hidden; the local spawner starts one for each service.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use crate::supervise::{self, Order};
+use crate::spawner::local::supervisor::{self, Order};
 
-/// Runs one service of a local session and ends with all of its processes.
+/// Runs one service of a local session, and ends with all of its processes
 ///
 /// The end of standard input means stop.
 #[derive(Debug, Args)]
 pub(super) struct Supervise {
-    /// Held while any process of the service lives.
-    #[arg(long)]
+    /// File whose lock is held while anything of the service runs, and into which its outcome is written
+    #[arg(long, value_name = "FILE")]
     lock: PathBuf,
-    /// Where it is left what became of the command.
-    #[arg(long)]
-    report: PathBuf,
-    /// Between SIGTERM and SIGKILL.
+
+    /// How long the service may take to end before it is killed
     #[arg(long, value_parser = humantime::parse_duration)]
     grace: Duration,
-    /// The command and its arguments.
+
+    /// Where the service is started
+    #[arg(long)]
+    folder: PathBuf,
+
+    /// The service's program and its arguments
     #[arg(last = true, required = true)]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 impl Supervise {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run(self) -> ExitCode {
         let Self {
             lock,
-            report,
             grace,
+            folder,
             command,
         } = self;
-        Ok(supervise::run(&Order {
+        supervisor::run(&Order {
             lock,
-            report,
             grace,
+            folder,
             command,
-        })?)
+        })
     }
 }

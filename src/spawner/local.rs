@@ -1,281 +1,172 @@
-//! Sessions as process groups of this machine: one for each service, below a supervisor of its own.
+//! Sessions as processes of this machine: with no cluster and no configuration, what `session-gateway serve` runs.
 //!
-//! What a session owns, in the order it is made: its folder with the workspace, its record, a port for each service,
-//! a supervisor for each service. Stopping it keeps folder, workspace and record. Nothing runs longer than this
-//! process: a session that should run is *vanished* for the next gateway, and started again by the next request.
-
-mod config;
-mod inspect;
-mod launch;
-mod output;
-mod ports;
-mod process;
-mod record;
+//! A session is a folder with its durable record and its workspace, and one program per service, each under a
+//! [`supervisor`] of its own. Nothing runs without its gateway: the supervisors end everything when the gateway's end
+//! of their pipes closes, however it dies. So after a restart there are only records: a session that should run is
+//! "vanished", and started again by the next request.
+//!
+//! Per session one async lock, which lasts from the first to the last step of a start or a stop, puts those in order.
 
 use std::{
     collections::HashMap,
-    io,
-    net::{Ipv4Addr, SocketAddr},
+    ffi::OsString,
+    future::Future,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex as Shared, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, join_all},
-};
+use futures_util::future::{BoxFuture, join_all};
 use jiff::Timestamp;
-use tokio::sync::Mutex;
-use uuid::Uuid;
+use tracing::warn;
 
 pub use config::{Command, LocalConfig};
-pub use record::OpenError;
+pub use folder::OpenError;
 
 use crate::{
-    activator::{Facts, InstanceUid, Seen, SpawnError, Spawner},
-    session::{Plan, Reason, Service, Services, SessionId, Stage},
+    activator::{Facts, Inspect, Listed, Seen, SpawnError, Spawner},
+    session::{Plan, Reason, Services, SessionId, Stage},
     shutdown::Drain,
 };
-use inspect::seen;
-use launch::Launch;
+use folder::{DataFolder, SessionFolder};
 use ports::Ports;
-use process::Process;
-use record::{Folder, Record};
+use record::{Record, RecordError};
+use session::{Outputs, Running, Start};
 
-/// Runs sessions on this machine. One per data folder.
-pub struct LocalSpawner {
-    config: LocalConfig,
-    services: Services,
-    /// This program, which is also the supervisor and the built-in services.
-    program: PathBuf,
-    folder: Arc<Folder>,
-    ports: Ports,
-    sessions: Shared<HashMap<SessionId, Arc<Mutex<Session>>>>,
-    closed: AtomicBool,
-    drain: Drain,
+mod config;
+mod environment;
+mod folder;
+mod outcome;
+mod output;
+mod ports;
+mod processes;
+mod record;
+mod service;
+mod session;
+pub mod supervisor;
+
+/// What a local spawner is made of.
+pub struct Parts {
+    /// Section `local`.
+    pub config: LocalConfig,
+    /// The services of every session.
+    pub services: Services,
+    /// This program: it has the commands `supervise` and `demo`.
+    pub program: PathBuf,
+    /// The environment of this process, which services inherit but for the gateway's own settings.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The tasks of the control runtime.
+    pub drain: Drain,
 }
 
-/// A session's processes; none while it does not run. Starts and stops of one session take turns on it.
-#[derive(Debug, Default)]
-struct Session(Option<Run>);
+/// Runs sessions as processes of this machine. Cheap to clone.
+#[derive(Clone)]
+pub struct LocalSpawner {
+    host: Arc<Host>,
+}
 
-/// One incarnation of a session.
-#[derive(Debug)]
-struct Run {
-    uid: InstanceUid,
-    /// By [`Service::index`].
-    processes: Vec<Process>,
+/// What all sessions share.
+struct Host {
+    folder: DataFolder,
+    config: LocalConfig,
+    services: Services,
+    program: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+    ports: Ports,
+    drain: Drain,
+    /// Those that run, or that somebody is at.
+    sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
+    ending: AtomicBool,
+}
+
+/// What this gateway has of one session.
+#[derive(Default)]
+struct Session {
+    /// Locked by whoever starts, stops or stamps it, from the first to the last step.
+    running: tokio::sync::Mutex<Option<Running>>,
+    outputs: Outputs,
 }
 
 impl LocalSpawner {
-    /// Takes the data folder for this process. `program` is the path of this program.
+    /// Makes the folder of all sessions if it is missing, and takes it for this gateway alone. Blocks for a moment.
     ///
     /// # Errors
-    /// If another gateway uses the folder, or it cannot be used.
-    pub fn open(
-        config: LocalConfig,
-        services: Services,
-        program: PathBuf,
-        drain: Drain,
-    ) -> Result<Arc<Self>, OpenError> {
-        let folder = Arc::new(Folder::open(&config.data)?);
-        Ok(Arc::new(Self {
-            config,
-            services,
-            program,
-            folder,
-            ports: Ports::new(),
-            sessions: Shared::default(),
-            closed: AtomicBool::new(false),
-            drain,
-        }))
+    /// If the folder cannot be used, or another gateway has it.
+    pub fn open(parts: Parts) -> Result<Self, OpenError> {
+        let mut environment = parts.environment;
+        environment.retain(|(name, _)| environment::is_inherited(name));
+        let host = Host {
+            folder: DataFolder::open(&parts.config.data)?,
+            config: parts.config,
+            services: parts.services,
+            program: parts.program,
+            environment,
+            ports: Ports::of_this_machine(),
+            drain: parts.drain,
+            sessions: Mutex::default(),
+            ending: AtomicBool::new(false),
+        };
+        Ok(Self {
+            host: Arc::new(host),
+        })
     }
 
     /// The folder of all sessions.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.folder.root()
+        self.host.folder.path()
     }
 
-    fn session(&self, id: SessionId) -> Arc<Mutex<Session>> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(sessions.entry(id).or_default())
-    }
-
-    /// Forgets a session that does not run and that nobody else is at.
-    fn forget(&self, id: SessionId) {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions
-            .get(&id)
-            .is_some_and(|session| Arc::strong_count(session) == 1)
-        {
-            sessions.remove(&id);
-        }
-    }
-
-    /// Disk work off the runtime's threads.
-    async fn disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Folder) -> io::Result<T> + Send + 'static,
-    ) -> Result<T, SpawnError> {
-        let folder = Arc::clone(&self.folder);
-        let done = self.drain.spawn_blocking(move || work(&folder)).await;
-        let done = done.map_err(|_| SpawnError::new(Reason::Internal))?;
-        done.map_err(|error| {
-            SpawnError::because(
-                Reason::Storage {
-                    error: error.to_string().into(),
-                },
-                error,
-            )
-        })
-    }
-
-    /// Puts on record that the session should run.
-    async fn should_run(&self, id: SessionId, plan: &Plan) -> Result<(), SpawnError> {
-        let plan = plan.clone();
-        self.disk(move |folder| {
-            let before = folder.read(id)?;
-            let record = match &before {
-                Some(record) => Record {
-                    run: true,
-                    ..record.clone()
-                },
-                None => Record::new(plan),
+    async fn end_all(&self) {
+        let host = Arc::clone(&self.host);
+        // From here on whoever gets a session's lock sees it.
+        host.ending.store(true, Ordering::SeqCst);
+        let sessions: Vec<_> = host.lock_sessions().drain().collect();
+        let ends = sessions.into_iter().map(|(id, session)| async move {
+            let Some(running) = session.running.lock().await.take() else {
+                return;
             };
-            if before.as_ref() == Some(&record) && folder.workspace(id).is_dir() {
-                return Ok(());
+            if let Err(error) = running.end(id).await {
+                warn!(session = %id, detail = error.reason.detail(), "session not ended");
             }
-            folder.write(id, &record)
-        })
-        .await
-    }
-
-    fn start(
-        &self,
-        launch: &Launch,
-        of: (SessionId, InstanceUid, Service),
-        facts: &Facts,
-    ) -> Result<Process, SpawnError> {
-        let (id, uid, service) = of;
-        let facts = facts.clone();
-        let started = Process::start(launch, &self.drain, move |reason| {
-            facts.broke(id, uid, service, reason)
         });
-        started.map_err(|error| {
-            let said = format!("{}: {error}", launch.program.display());
-            SpawnError::because(Reason::Unavailable { error: said.into() }, error)
+        join_all(ends).await;
+    }
+
+    /// Runs `work` to its end, whether or not the caller waits for it, with the session to itself.
+    fn alone<W, F>(&self, id: SessionId, work: W) -> BoxFuture<'static, Result<(), SpawnError>>
+    where
+        W: FnOnce(Arc<Host>, Arc<Session>) -> F + Send + 'static,
+        F: Future<Output = Result<(), SpawnError>> + Send,
+    {
+        let host = Arc::clone(&self.host);
+        Box::pin(async move {
+            let drain = host.drain.clone();
+            let task = drain.spawn("session", async move {
+                let session = host.session(id);
+                let outcome = work(Arc::clone(&host), session).await;
+                host.forget_idle(id);
+                outcome
+            });
+            task.await.unwrap_or_else(|_| Err(internal()))
         })
-    }
-
-    /// Starts all services of a session that does not run.
-    fn run(&self, id: SessionId, plan: &Plan, facts: &Facts) -> Result<Run, SpawnError> {
-        let unavailable = |error: io::Error| {
-            SpawnError::because(
-                Reason::Unavailable {
-                    error: error.to_string().into(),
-                },
-                error,
-            )
-        };
-        let ports = self
-            .ports
-            .take(self.services.count())
-            .map_err(unavailable)?;
-        let uid = InstanceUid(Uuid::new_v4());
-        // First, or the end of a short service would be news of an instance that nobody has seen.
-        let address = |port: &u16| SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-        facts.saw(id, uid, ports.iter().map(address).collect());
-        let mut processes = Vec::with_capacity(ports.len());
-        for (service, _) in self.services.iter() {
-            match self.start(
-                &self.launch(id, plan, service, &ports),
-                (id, uid, service),
-                facts,
-            ) {
-                Ok(process) => processes.push(process),
-                Err(error) => {
-                    // Those that were started end with the processes dropped here.
-                    facts.gone(id, uid);
-                    self.ports.give_back(ports);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(Run { uid, processes })
-    }
-
-    /// Starts again what has ended of a session that runs, at the same ports.
-    fn mend(
-        &self,
-        id: SessionId,
-        plan: &Plan,
-        run: &mut Run,
-        facts: &Facts,
-    ) -> Result<(), SpawnError> {
-        let ports: Vec<u16> = run
-            .processes
-            .iter()
-            .map(|process| process.address.port())
-            .collect();
-        for (service, _) in self.services.iter() {
-            let process = &mut run.processes[service.index()];
-            if process.runs() {
-                continue;
-            }
-            facts.mended(id, run.uid, service);
-            *process = self.start(
-                &self.launch(id, plan, service, &ports),
-                (id, run.uid, service),
-                facts,
-            )?;
-        }
-        Ok(())
-    }
-
-    /// Ends all processes of a session; all at once, since each may take its grace.
-    async fn end(
-        &self,
-        id: SessionId,
-        session: &mut Session,
-        facts: Option<&Facts>,
-    ) -> io::Result<()> {
-        let Some(run) = &mut session.0 else {
-            return Ok(());
-        };
-        if let Some(facts) = facts {
-            facts.ending(id, run.uid);
-        }
-        run.processes.iter_mut().for_each(Process::stop);
-        let ended = join_all(run.processes.iter_mut().map(Process::ended)).await;
-        ended.into_iter().collect::<io::Result<()>>()?;
-        if let Some(facts) = facts {
-            facts.gone(id, run.uid);
-        }
-        self.ports
-            .give_back(run.processes.iter().map(|process| process.address.port()));
-        session.0 = None;
-        Ok(())
     }
 }
 
 impl Spawner for LocalSpawner {
-    /// Nothing survives a gateway, so there is nothing to report; all later facts come from starts and stops.
+    /// Nothing outlives a gateway, so there is nothing to find; all that happens later is reported by who does it.
     fn watch(&self, facts: Facts) -> BoxFuture<'_, SpawnError> {
         facts.synced();
-        std::future::pending().boxed()
+        Box::pin(std::future::pending())
     }
 
     fn look(&self, id: SessionId) -> BoxFuture<'_, Result<Seen, SpawnError>> {
-        async move {
-            Ok(seen(
-                self.disk(move |folder| folder.read(id)).await?.as_ref(),
-            ))
-        }
-        .boxed()
+        Box::pin(async move {
+            let record = self.host.on_disk(id, Record::read).await?;
+            Ok(Record::seen(record.as_ref()))
+        })
     }
 
     fn ensure<'a>(
@@ -284,100 +175,143 @@ impl Spawner for LocalSpawner {
         plan: &'a Plan,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<(), SpawnError>> {
-        async move {
-            let session = self.session(id);
-            let mut session = session.lock().await;
-            if self.closed.load(Ordering::Acquire) {
+        let (plan, facts) = (plan.clone(), facts.clone());
+        self.alone(id, move |host, session| async move {
+            let mut running = session.running.lock().await;
+            if host.ending.load(Ordering::SeqCst) {
                 return Err(SpawnError::new(Reason::Unavailable {
-                    error: "the gateway is ending".into(),
+                    error: "this gateway is ending".into(),
                 }));
             }
             facts.stage(id, Stage::Disk);
-            self.should_run(id, plan).await?;
+            let recorded = plan.clone();
+            let record = move |folder: &SessionFolder| Record::run(folder, &recorded);
+            host.on_disk(id, record).await?;
             facts.stage(id, Stage::Process);
-            match &mut session.0 {
-                Some(run) => self.mend(id, plan, run, facts),
-                none => {
-                    *none = Some(self.run(id, plan, facts)?);
+            let start = Start {
+                host: &host,
+                id,
+                plan: &plan,
+                facts: &facts,
+                outputs: &session.outputs,
+            };
+            match running.as_mut() {
+                Some(running) => start.mend(running).await,
+                None => {
+                    *running = Some(start.run()?);
                     Ok(())
                 }
             }
-        }
-        .boxed()
+        })
     }
 
     fn stamp(&self, id: SessionId, used: Timestamp) -> BoxFuture<'_, Result<(), SpawnError>> {
-        async move {
-            let session = self.session(id);
-            let _turn = session.lock().await;
-            self.disk(move |folder| match folder.read(id)? {
-                Some(record) => folder.write(
-                    id,
-                    &Record {
-                        used: Some(used),
-                        ..record
-                    },
-                ),
-                None => Ok(()),
-            })
-            .await
-        }
-        .boxed()
+        self.alone(id, move |host, session| async move {
+            let _alone = session.running.lock().await;
+            let stamp = move |folder: &SessionFolder| Record::change(folder, |it| it.stamp(used));
+            host.on_disk(id, stamp).await
+        })
     }
 
     fn stop<'a>(
         &'a self,
         id: SessionId,
-        facts: &'a Facts,
+        _facts: &'a Facts,
     ) -> BoxFuture<'a, Result<(), SpawnError>> {
-        async move {
-            let session = self.session(id);
-            let mut turn = session.lock().await;
-            let stopped = self.disk(move |folder| match folder.read(id)? {
-                Some(record) if record.run => folder.write(
-                    id,
-                    &Record {
-                        run: false,
-                        ..record
-                    },
-                ),
-                Some(_) | None => Ok(()),
-            });
-            stopped.await?;
-            self.end(id, &mut turn, Some(facts))
-                .await
-                .map_err(|error| {
-                    SpawnError::because(
-                        Reason::Unavailable {
-                            error: error.to_string().into(),
-                        },
-                        error,
-                    )
-                })?;
-            drop(turn);
-            drop(session);
-            self.forget(id);
-            Ok(())
-        }
-        .boxed()
+        self.alone(id, move |host, session| async move {
+            let mut running = session.running.lock().await;
+            let stop = |folder: &SessionFolder| Record::change(folder, Record::stop);
+            let recorded = host.on_disk(id, stop).await;
+            // A full disk is no reason to let it run.
+            let ended = match running.take() {
+                Some(running) => running.end(id).await,
+                None => Ok(()),
+            };
+            recorded.and(ended)
+        })
     }
 
+    /// Ends all processes of all sessions, at once, and starts none any more. Waits at most `local.grace` and some
+    /// seconds.
     fn close(&self) -> BoxFuture<'_, ()> {
-        async move {
-            self.closed.store(true, Ordering::Release);
-            let sessions = self
-                .sessions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let ends = sessions.into_iter().map(|(id, session)| async move {
-                let mut session = session.lock().await;
-                if let Err(error) = self.end(id, &mut session, None).await {
-                    tracing::error!(session = %id, %error, "processes are left");
-                }
-            });
-            join_all(ends).await;
-        }
-        .boxed()
+        Box::pin(self.end_all())
     }
+}
+
+impl Inspect for LocalSpawner {
+    fn list(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Listed>, SpawnError>> {
+        let host = Arc::clone(&self.host);
+        let listed = self
+            .host
+            .drain
+            .spawn_blocking(move || record::list(&host.folder, after, limit));
+        Box::pin(async {
+            let listed = listed.await.map_err(|_| internal())??;
+            let readable = listed.into_iter().filter_map(|listed| {
+                listed
+                    .inspect_err(|error| warn!(%error, "session not listed"))
+                    .ok()
+            });
+            Ok(readable.collect())
+        })
+    }
+
+    fn find(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Listed>, SpawnError>> {
+        Box::pin(async move {
+            let record = self.host.on_disk(id, Record::read).await?;
+            Ok(record.map(|record| record.listed(id)))
+        })
+    }
+
+    fn tail(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<String>, SpawnError>> {
+        let count = self.host.services.count();
+        let session = self.host.lock_sessions().get(&id).cloned();
+        let tails = session.map_or_else(
+            || vec![String::new(); count],
+            |session| session.outputs.tails(count),
+        );
+        Box::pin(std::future::ready(Ok(tails)))
+    }
+}
+
+impl Host {
+    fn session(&self, id: SessionId) -> Arc<Session> {
+        Arc::clone(self.lock_sessions().entry(id).or_default())
+    }
+
+    /// Forgets a session that does not run and that nobody is at.
+    fn forget_idle(&self, id: SessionId) {
+        let mut sessions = self.lock_sessions();
+        // Whoever else has it got it from the map, whose lock is held here.
+        let is_idle = sessions.get(&id).is_some_and(|session| {
+            Arc::strong_count(session) == 1
+                && session.running.try_lock().is_ok_and(|it| it.is_none())
+        });
+        if is_idle {
+            sessions.remove(&id);
+        }
+    }
+
+    fn lock_sessions(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads or writes in the session's folder, off the runtime's threads.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        id: SessionId,
+        work: impl FnOnce(&SessionFolder) -> Result<T, RecordError> + Send + 'static,
+    ) -> Result<T, SpawnError> {
+        let folder = self.folder.session(id);
+        let done = self.drain.spawn_blocking(move || work(&folder)).await;
+        Ok(done.map_err(|_| internal())??)
+    }
+}
+
+fn internal() -> SpawnError {
+    SpawnError::new(Reason::Internal)
 }

@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::service::{LONG, Service, next};
+use super::service::{LONG, Service, next};
 
 #[tokio::test]
 async fn chat_answers_as_events_and_over_a_socket_and_an_open_answer_does_not_keep_it() {

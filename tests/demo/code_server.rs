@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::service::{LONG, Service};
+use super::service::{LONG, Service};
 
 /// A folder with a workspace and a `code-server` in `bin`, which notes each of its starts and leaves a child behind.
 fn install(page: &str) -> tempfile::TempDir {

@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
 
-use crate::service::Service;
+use super::service::Service;
 
 #[tokio::test]
 async fn the_editor_saves_what_was_opened_and_never_over_another_change() {

@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::service::{BASE, Service, next};
+use super::service::{BASE, Service, next};
 
 #[tokio::test]
 async fn an_empty_workspace_gets_a_page_and_a_used_one_stays_as_it_is() {

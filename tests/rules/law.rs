@@ -7,7 +7,6 @@ const MODULES: &str = "
     session:
     settings:
     shutdown:
-    supervise:
     metrics: session
     client: settings shutdown
     telemetry: settings
@@ -16,7 +15,7 @@ const MODULES: &str = "
     pages: session
     demo: settings shutdown
     gateway: session activator auth pages settings metrics client shutdown
-    spawner: session activator settings metrics client shutdown supervise
+    spawner: session activator settings metrics client shutdown
     admin: session activator auth settings metrics client shutdown
     config: session activator auth gateway spawner admin settings telemetry
     app: session activator auth pages gateway spawner admin config settings telemetry metrics client shutdown

@@ -30,7 +30,7 @@ fn every_kind_of_request_gets_what_the_table_says() {
     use Verdict::{Forward, Leave, Start};
     #[rustfmt::skip]
     let table = [
-        //                    absent        stopped       vanished      starting      failed         ending        running
+        // absent, stopped, vanished, starting, failed, ending, running
         (Intent::Navigation, [Start(Page),  Start(Page),  Start(Page),  Leave(Page),  Leave(Page),   Leave(Page),  Forward]),
         (Intent::Submission, [Leave(Page),  Leave(Page),  Leave(Page),  Leave(Page),  Leave(Page),   Leave(Page),  Forward]),
         (Intent::Api,        [Start(Hold),  Start(Hold),  Start(Hold),  Leave(Hold),  Leave(Refuse), Leave(Hold),  Forward]),

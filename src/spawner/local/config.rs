@@ -18,7 +18,7 @@ pub struct LocalConfig {
 }
 
 /// What is run for one service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Command {
     /// The program and its arguments: one string at least.
     pub command: Vec<String>,

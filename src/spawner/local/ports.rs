@@ -1,106 +1,154 @@
-//! Free ports for services.
-//!
-//! A service is told its port before it listens there, so between the two anybody could take it. Three things keep
-//! that rare and harmless: ports are taken below the range that the kernel gives to outgoing connections, at random,
-//! and never one that a session of this gateway still has, whether its service lives or not. A dead service's port
-//! must not become another session's, or the one's requests would reach the other.
+//! Free ports on 127.0.0.1, each had by one service of one session.
 
 use std::{
     collections::HashSet,
     fs, io,
-    net::TcpListener,
-    ops::Range,
-    sync::{Mutex, PoisonError},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::net::TcpSocket;
 use uuid::Uuid;
 
-/// Below this are the well-known services of a machine.
-const FIRST: u16 = 10_000;
-/// Where outgoing connections begin if the kernel does not say.
-const EPHEMERAL: u16 = 32_768;
-/// How many are tried before a machine counts as full.
-const TRIES: usize = 1000;
+/// The lowest port that is given: below lie the ports that development servers take by default.
+const LOWEST: u16 = 20_000;
+/// What Linux does by default, where it does not say.
+const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
 
-/// The ports that sessions of this gateway have.
-#[derive(Debug)]
+/// The ports this gateway gives. Cheap to clone.
+///
+/// Never from the range the kernel takes the ports of outgoing connections from: one of those would sit on a service's
+/// port between our look and the service's bind, or while the service is restarted.
+#[derive(Debug, Clone)]
 pub(super) struct Ports {
-    range: Range<u16>,
-    taken: Mutex<HashSet<u16>>,
+    candidates: Arc<[u16]>,
+    given: Arc<Mutex<HashSet<u16>>>,
+}
+
+/// A port that no other service gets while this lives: not even when this one's program is dead, or requests for one
+/// session would reach another.
+#[derive(Debug)]
+pub(super) struct Port {
+    number: u16,
+    given: Arc<Mutex<HashSet<u16>>>,
 }
 
 impl Ports {
-    pub(super) fn new() -> Self {
-        let ephemeral = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
-        let ephemeral = ephemeral
-            .and_then(|range| range.split_whitespace().next()?.parse().ok())
+    /// Looks up the kernel's range. Blocks for a moment.
+    pub(super) fn of_this_machine() -> Self {
+        let ephemeral = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+            .ok()
+            .and_then(|text| parse_range(&text))
             .unwrap_or(EPHEMERAL);
-        let range = if ephemeral > FIRST + 1000 {
-            FIRST..ephemeral
-        } else {
-            FIRST..u16::MAX
-        };
+        let outside = |port: &u16| !ephemeral.contains(port);
+        let mut candidates: Vec<u16> = (LOWEST..=u16::MAX).filter(outside).collect();
+        if candidates.is_empty() {
+            candidates = (LOWEST..=u16::MAX).collect();
+        }
         Self {
-            range,
-            taken: Mutex::default(),
+            candidates: candidates.into(),
+            given: Arc::default(),
         }
     }
 
-    /// So many free ports of 127.0.0.1, the caller's until it gives them back.
-    pub(super) fn take(&self, count: usize) -> io::Result<Vec<u16>> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ports = Vec::with_capacity(count);
-        for _ in 0..TRIES {
-            if ports.len() == count {
-                break;
-            }
-            let port = self.random();
-            if !taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                taken.insert(port);
-                ports.push(port);
+    /// A port that nothing listens on.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) fn free(&self) -> io::Result<Port> {
+        // From a random place on, so that two gateways of one machine seldom look at the same port at the same time.
+        let count = self.candidates.len();
+        let from =
+            usize::from_le_bytes(Uuid::new_v4().as_bytes()[..8].try_into().expect("8 bytes"));
+        let from = from % count;
+        for number in (from..from + count).map(|at| self.candidates[at % count]) {
+            if let Some(port) = self.reserve(number).filter(Port::is_free) {
+                return Ok(port);
             }
         }
-        if ports.len() < count {
-            for port in &ports {
-                taken.remove(port);
-            }
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "no free port on 127.0.0.1",
-            ));
-        }
-        Ok(ports)
+        let all = format!("all {count} ports for services are taken");
+        Err(io::Error::new(io::ErrorKind::AddrInUse, all))
     }
 
-    pub(super) fn give_back(&self, ports: impl IntoIterator<Item = u16>) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        for port in ports {
-            taken.remove(&port);
-        }
+    fn reserve(&self, number: u16) -> Option<Port> {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.insert(number).then(|| Port {
+            number,
+            given: Arc::clone(&self.given),
+        })
+    }
+}
+
+impl Port {
+    pub(super) fn number(&self) -> u16 {
+        self.number
     }
 
-    fn random(&self) -> u16 {
-        let width = u64::from(self.range.end - self.range.start);
-        let (random, _) = Uuid::new_v4().as_u64_pair();
-        self.range.start + u16::try_from(random % width).expect("less than the range's width")
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.number).into()
     }
+
+    /// Whether it can be bound without SO_REUSEADDR, as the plainest service would: also an old connection of it keeps
+    /// it taken for a minute.
+    fn is_free(&self) -> bool {
+        TcpSocket::new_v4().is_ok_and(|socket| socket.bind(self.address()).is_ok())
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.remove(&self.number);
+    }
+}
+
+fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.trim().split_once(char::is_whitespace)?;
+    Some(first.parse().ok()?..=last.trim().parse().ok()?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
+    fn of(candidates: &[u16]) -> Ports {
+        Ports {
+            candidates: candidates.into(),
+            given: Arc::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_is_given_once_while_it_is_had_and_not_while_it_is_in_use() {
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let numbers = listeners
+            .each_ref()
+            .map(|it| it.local_addr().unwrap().port());
+        let ports = of(&numbers);
+        assert!(ports.free().is_err());
+        let [_kept, second, third] = listeners;
+        drop((second, third));
+        let had = [ports.free().unwrap(), ports.free().unwrap()];
+        let mut given = had.each_ref().map(Port::number);
+        given.sort_unstable();
+        let mut expected = [numbers[1], numbers[2]];
+        expected.sort_unstable();
+        assert_eq!(given, expected);
+        assert!(ports.free().is_err());
+        drop(had);
+        assert!(ports.free().is_ok());
+    }
+
     #[test]
-    fn a_port_is_one_sessions_until_it_is_given_back() {
-        let mut ports = Ports::new();
-        let held = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = held.local_addr().unwrap().port();
-        ports.range = port..port + 1;
-        assert!(ports.take(1).is_err(), "somebody listens there");
-        drop(held);
-        assert_eq!(ports.take(1).unwrap(), [port]);
-        assert!(ports.take(1).is_err(), "a session has it");
-        ports.give_back([port]);
-        assert_eq!(ports.take(1).unwrap(), [port]);
+    fn the_ports_of_outgoing_connections_are_not_given() {
+        assert_eq!(parse_range("32768\t60999\n"), Some(EPHEMERAL));
+        assert_eq!(parse_range("nonsense"), None);
+        let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let ephemeral = parse_range(&text).unwrap();
+        let ports = Ports::of_this_machine();
+        assert!(!ports.candidates.iter().any(|port| ephemeral.contains(port)));
     }
 }

@@ -1,192 +1,267 @@
-//! What is kept of local sessions on disk: one folder each, with its record and its workspace.
+//! The durable record of one session, `session.json`: what a restarted gateway knows of it.
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
-    io::{self, Read, Write},
-    os::unix::fs::DirBuilderExt,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Plan, SessionId};
+use super::folder::{DataFolder, SessionFolder};
+use crate::{
+    activator::{Listed, Seen, SpawnError},
+    session::{Found, Plan, Reason, SessionId, clock},
+};
 
-/// The format that this version writes.
+/// The form of the record that is written here, and the only one that is read.
 const VERSION: u32 = 1;
 
-/// Why the folder of all sessions cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another gateway uses it.
-    #[error(
-        "the folder {0} is in use by another gateway (process {1}): stop that one, or give this one a folder of its \
-         own with local.data"
-    )]
-    InUse(PathBuf, String),
-    /// The operating system refuses it.
-    #[error("the folder {0} cannot be used for sessions: local.data sets another")]
-    Unusable(PathBuf, #[source] io::Error),
-}
-
-/// The folder of all sessions. Locked while it lives: the kernel gives the lock back however the process ends.
-#[derive(Debug)]
-pub(super) struct Folder {
-    root: PathBuf,
-    _lock: File,
-}
-
-/// The durable record of one session.
+/// What is recorded of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    pub(super) version: u32,
-    /// What it is made from.
-    pub(super) plan: Plan,
-    /// Whether it should run.
-    pub(super) run: bool,
-    /// When it was last used.
-    pub(super) used: Option<Timestamp>,
+    version: u32,
+    intended: Intended,
+    plan: Plan,
+    created: Timestamp,
+    used: Option<Timestamp>,
+}
+
+/// What a session is meant to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Intended {
+    /// To run: if it does not, it is started by the next request.
+    Run,
+    /// To be stopped.
+    Stop,
+}
+
+/// Why a record cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecordError {
+    #[error("{}", .0.display())]
+    Storage(PathBuf, #[source] io::Error),
+    #[error("{} is no record of a session, and is left as it is: mend it, or move it away", .0.display())]
+    Broken(PathBuf, #[source] serde_json::Error),
+    #[error("{path} has version {1}, and this program reads version {VERSION}", path = .0.display())]
+    Version(PathBuf, u32),
 }
 
 impl Record {
-    pub(super) fn new(plan: Plan) -> Self {
-        Self {
-            version: VERSION,
-            plan,
-            run: true,
-            used: None,
+    /// Reads the record; `None` if there is none. Blocks.
+    pub(super) fn read(folder: &SessionFolder) -> Result<Option<Self>, RecordError> {
+        #[derive(Deserialize)]
+        struct Form {
+            version: u32,
         }
-    }
-}
-
-impl Folder {
-    /// Makes the folder if it is missing, and takes it for this process.
-    pub(super) fn open(root: &Path) -> Result<Self, OpenError> {
-        let unusable = |error| OpenError::Unusable(root.to_owned(), error);
-        private(root).map_err(unusable)?;
-        let root = root.canonicalize().map_err(unusable)?;
-        private(&root.join("sessions")).map_err(unusable)?;
-        let path = root.join("lock");
-        let mut lock = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::Error(error)) => return Err(unusable(error)),
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = lock.read_to_string(&mut holder);
-                return Err(OpenError::InUse(root, holder.trim().to_owned()));
-            }
-        }
-        let write = lock
-            .set_len(0)
-            .and_then(|()| write!(lock, "{}", std::process::id()));
-        write.map_err(unusable)?;
-        Ok(Self { root, _lock: lock })
-    }
-
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
-    pub(super) fn session(&self, id: SessionId) -> PathBuf {
-        self.root.join("sessions").join(id.to_string())
-    }
-
-    pub(super) fn workspace(&self, id: SessionId) -> PathBuf {
-        self.session(id).join("workspace")
-    }
-
-    fn file(&self, id: SessionId) -> PathBuf {
-        self.session(id).join("session.json")
-    }
-
-    /// The record of a session; none if it never ran here. One that cannot be read is an error, never overwritten.
-    pub(super) fn read(&self, id: SessionId) -> io::Result<Option<Record>> {
-        let path = self.file(id);
-        let named = |error: &dyn std::fmt::Display| {
-            io::Error::other(format!("{}: {error}", path.display()))
-        };
+        let path = folder.record();
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(named(&error)),
+            Err(error) => return Err(RecordError::Storage(path, error)),
         };
-        let record: Record = serde_json::from_slice(&text).map_err(|error| named(&error))?;
-        if record.version > VERSION {
-            return Err(named(&format!(
-                "written by a later version of this program (format {})",
-                record.version
-            )));
+        let broken = |error| RecordError::Broken(path.clone(), error);
+        // By itself and first: a later form may lack what is read below.
+        let Form { version } = serde_json::from_slice(&text).map_err(broken)?;
+        if version != VERSION {
+            return Err(RecordError::Version(path, version));
         }
-        Ok(Some(record))
+        serde_json::from_slice(&text).map(Some).map_err(broken)
     }
 
-    /// Makes the session's folder and workspace, and writes its record so that a crash leaves the old or the new one.
-    pub(super) fn write(&self, id: SessionId, record: &Record) -> io::Result<()> {
-        let folder = self.session(id);
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", folder.display()))
+    /// Makes the session's folders where they are missing, and records that it is to run, made from `plan`. A record
+    /// that says so already is left as it is. Blocks until it is on the disk.
+    pub(super) fn run(folder: &SessionFolder, plan: &Plan) -> Result<(), RecordError> {
+        fs::create_dir_all(folder.workspace())
+            .map_err(|error| RecordError::Storage(folder.workspace(), error))?;
+        let earlier = Self::read(folder)?;
+        let now = Self {
+            version: VERSION,
+            intended: Intended::Run,
+            plan: plan.clone(),
+            created: earlier.as_ref().map_or_else(clock::now, |it| it.created),
+            used: earlier.as_ref().and_then(|it| it.used),
         };
-        private(&self.workspace(id)).map_err(named)?;
-        let draft = folder.join("session.json.draft");
-        let mut file = File::create(&draft).map_err(named)?;
-        file.write_all(&serde_json::to_vec_pretty(record)?)
-            .map_err(named)?;
-        file.sync_all().map_err(named)?;
-        fs::rename(&draft, self.file(id)).map_err(named)?;
-        File::open(&folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(named)
+        if earlier.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        now.write(folder)
     }
 
-    /// All sessions with a folder here, in order.
-    pub(super) fn sessions(&self) -> io::Result<Vec<SessionId>> {
-        let entries = fs::read_dir(self.root.join("sessions"))?;
-        let names = entries.flatten().map(|entry| entry.file_name());
-        let mut ids: Vec<SessionId> = names
-            .filter_map(|name| name.to_str()?.parse().ok())
-            .collect();
-        ids.sort();
-        Ok(ids)
+    /// Changes the record by `change` if there is one and that makes a difference. Blocks until it is on the disk.
+    pub(super) fn change(
+        folder: &SessionFolder,
+        change: impl FnOnce(&mut Self),
+    ) -> Result<(), RecordError> {
+        let Some(earlier) = Self::read(folder)? else {
+            return Ok(());
+        };
+        let mut now = earlier.clone();
+        change(&mut now);
+        if now == earlier {
+            return Ok(());
+        }
+        now.write(folder)
+    }
+
+    /// It is meant to be stopped.
+    pub(super) fn stop(&mut self) {
+        self.intended = Intended::Stop;
+    }
+
+    /// It was used at this time, or later if that is known.
+    pub(super) fn stamp(&mut self, used: Timestamp) {
+        self.used = self.used.max(Some(used));
+    }
+
+    /// The session as it is listed.
+    pub(super) fn listed(self, id: SessionId) -> Listed {
+        Listed {
+            id,
+            seen: Self::seen(Some(&self)),
+            plan: self.plan,
+        }
+    }
+
+    /// What it says of a session of which nothing runs.
+    pub(super) fn seen(record: Option<&Self>) -> Seen {
+        Seen {
+            found: match record.map(|record| record.intended) {
+                None => Found::Absent,
+                Some(Intended::Stop) => Found::Stopped,
+                Some(Intended::Run) => Found::Vanished,
+            },
+            used: record.and_then(|record| record.used),
+        }
+    }
+
+    /// Atomically and durably: a reader, and a machine that loses its power, has the earlier record or this one.
+    fn write(&self, folder: &SessionFolder) -> Result<(), RecordError> {
+        let (path, new) = (folder.record(), folder.path().join("session.json.new"));
+        let written = serde_json::to_vec_pretty(self)
+            .map_err(io::Error::from)
+            .and_then(|text| {
+                let mut file = File::create(&new)?;
+                file.write_all(&text)?;
+                file.sync_all()?;
+                fs::rename(&new, &path)?;
+                sync_folder(folder.path())
+            });
+        written.map_err(|error| RecordError::Storage(path, error))
     }
 }
 
-/// A folder, with its parents, that other users of the machine cannot look into.
-fn private(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+/// The records of the sessions after `after`, by id, at most `limit`. Those that cannot be read come as their errors.
+/// Blocks.
+pub(super) fn list(
+    folder: &DataFolder,
+    after: Option<SessionId>,
+    limit: usize,
+) -> Result<Vec<Result<Listed, RecordError>>, RecordError> {
+    let failed = |error| RecordError::Storage(folder.sessions(), error);
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(folder.sessions()).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        // Whatever else lies there is none of ours.
+        if let Ok(id) = SessionId::from_bytes(name.as_encoded_bytes()) {
+            ids.push(id);
+        }
+    }
+    ids.retain(|&id| Some(id) > after);
+    ids.sort_unstable();
+    let listed = ids.into_iter().filter_map(|id| {
+        let record = Record::read(&folder.session(id)).transpose()?;
+        Some(record.map(|record| record.listed(id)))
+    });
+    Ok(listed.take(limit).collect())
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+impl From<RecordError> for SpawnError {
+    fn from(error: RecordError) -> Self {
+        let cause = std::error::Error::source(&error);
+        let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+        let reason = Reason::Storage {
+            error: format!("{error}{cause}").into(),
+        };
+        Self::because(reason, error)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn plan() -> Plan {
+        Plan {
+            project: "p".to_owned(),
+            user: "u".to_owned(),
+        }
+    }
+
+    fn folder(data: &tempfile::TempDir) -> SessionFolder {
+        DataFolder::open(data.path())
+            .unwrap()
+            .session(SessionId::random())
+    }
+
     #[test]
-    fn a_record_that_cannot_be_read_is_an_error_and_stays() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = Folder::open(root.path()).unwrap();
-        let id = SessionId::random();
-        assert_eq!(folder.read(id).unwrap(), None);
-        let record = Record::new(Plan {
-            project: "7".into(),
-            user: "42".into(),
-        });
-        folder.write(id, &record).unwrap();
-        assert_eq!(folder.read(id).unwrap(), Some(record));
-        assert_eq!(folder.sessions().unwrap(), [id]);
-        for broken in [
-            "{",
-            r#"{"version":2,"plan":{"project":"","user":""},"run":true,"used":null}"#,
-        ] {
-            fs::write(folder.file(id), broken).unwrap();
-            let error = folder.read(id).unwrap_err().to_string();
-            assert!(error.contains("session.json: "), "{error}");
-            assert_eq!(fs::read_to_string(folder.file(id)).unwrap(), broken);
+    fn a_record_tells_absent_stopped_and_vanished_apart() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = folder(&data);
+        let found = || Record::seen(Record::read(&folder).unwrap().as_ref()).found;
+        assert_eq!(found(), Found::Absent);
+        Record::change(&folder, Record::stop).unwrap();
+        assert_eq!(found(), Found::Absent, "a stop made a record");
+        Record::run(&folder, &plan()).unwrap();
+        assert_eq!(found(), Found::Vanished);
+        Record::change(&folder, Record::stop).unwrap();
+        assert_eq!(found(), Found::Stopped);
+        let created = Record::read(&folder).unwrap().unwrap().created;
+        Record::run(&folder, &plan()).unwrap();
+        assert_eq!(Record::read(&folder).unwrap().unwrap().created, created);
+    }
+
+    #[test]
+    fn an_older_stamp_changes_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = folder(&data);
+        let (early, late) = (Timestamp::UNIX_EPOCH, clock::now());
+        Record::change(&folder, |it| it.stamp(late)).unwrap();
+        assert_eq!(
+            Record::read(&folder).unwrap(),
+            None,
+            "a stamp made a record"
+        );
+        Record::run(&folder, &plan()).unwrap();
+        for stamp in [early, late, early] {
+            Record::change(&folder, |it| it.stamp(stamp)).unwrap();
+        }
+        assert_eq!(Record::read(&folder).unwrap().unwrap().used, Some(late));
+    }
+
+    #[test]
+    fn a_broken_record_is_named_and_kept() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = folder(&data);
+        Record::run(&folder, &plan()).unwrap();
+        for broken in ["", "{\"version\":1", "{\"version\":1}", "{\"version\":2}"] {
+            fs::write(folder.record(), broken).unwrap();
+            let errors = [
+                Record::read(&folder).unwrap_err(),
+                Record::run(&folder, &plan()).unwrap_err(),
+                Record::change(&folder, Record::stop).unwrap_err(),
+            ];
+            for error in errors {
+                let path = folder.record().display().to_string();
+                assert!(error.to_string().contains(&path), "{error}");
+            }
+            assert_eq!(fs::read_to_string(folder.record()).unwrap(), broken);
         }
     }
 }
