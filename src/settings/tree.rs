@@ -122,6 +122,17 @@ impl Node {
     }
 }
 
+impl Value {
+    /// The mapping, if it is one.
+    #[must_use]
+    pub fn map(&self) -> Option<&Map> {
+        match self {
+            Self::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+}
+
 impl Map {
     /// The value at `key`.
     #[must_use]
