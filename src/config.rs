@@ -91,7 +91,7 @@ impl Config {
         tree.merge(sources::variables(&sources.environment)?);
         tree.merge(sources::flags(&sources.sets)?);
         let data = data_home(&sources.environment);
-        settings::read(&tree, |root| Self::read(root, data))
+        settings::read(tree.as_map(), |root| Self::read(root, data))
     }
 
     /// The defaults with these `KEY=VALUE` settings on top, for tests and for programs that embed the gateway. Of the

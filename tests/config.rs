@@ -89,7 +89,7 @@ const FILES: &[Case] = &[
     file("a hold beyond the timeout", "spawn:\n  timeout: 5s\n"),
     file(
         "a service that nothing runs",
-        "service:\n  term: { port: 7681 }\n",
+        "service:\n  term:\n    port: 7681\n",
     ),
     file(
         "a service without a port",

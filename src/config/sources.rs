@@ -79,7 +79,7 @@ fn section(tree: Node) -> Result<Node, Problems> {
     match tree.value {
         Value::Map(_) => Ok(tree),
         Value::Null => Ok(Node::empty(tree.origin)),
-        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::List(_)) => {
+        other => {
             let message = format!(
                 "expected keys and their values, such as `listen: 127.0.0.1:8000`; found {other}"
             );

@@ -48,7 +48,7 @@ impl GatewayConfig {
         });
         for host in &config.hosts {
             root.check(&["hosts"], is_host(host), || {
-                format!("{host:?} is no host name; expected a name without scheme, port and path, such as dev.example.com")
+                format!("expected names without scheme, port and path, such as dev.example.com; found {host:?}")
             });
         }
         for part in &config.link_previews {

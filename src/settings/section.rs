@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::problems::{Problem, Problems};
+use super::problems::Problems;
 use super::tree::{Map, Node, Origin, Value};
 use report::{Report, join};
 
@@ -35,24 +35,17 @@ pub struct Section<'a> {
 /// # Panics
 /// If `read` returns `None` although all values could be read.
 pub fn read<T>(
-    tree: &Node,
+    tree: &Map,
     read: impl FnOnce(&mut Section<'_>) -> Option<T>,
 ) -> Result<T, Problems> {
-    let Value::Map(map) = &tree.value else {
-        let message = format!(
-            "expected keys and their values, such as `listen: 127.0.0.1:8000`, found {}",
-            tree.value
-        );
-        return Err(Problems::new(vec![Problem::new(&tree.origin, "", message)]));
-    };
     let mut report = Report::default();
     let value = read(&mut Section {
         path: String::new(),
-        map,
-        origin: &tree.origin,
+        map: tree,
+        origin: &Origin::Default,
         report: &mut report,
     });
-    report.unknown_keys("", map);
+    report.unknown_keys("", tree);
     if report.problems.is_empty() {
         Ok(value.expect("a section that is not there is a problem"))
     } else {
@@ -103,9 +96,7 @@ impl<'a> Section<'a> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.value(key, &expected, |value| match value {
             Value::Number(text) => text.parse().ok().filter(|number| range.contains(number)),
-            Value::Null | Value::Bool(_) | Value::String(_) | Value::List(_) | Value::Map(_) => {
-                None
-            }
+            _ => None,
         })
         .unwrap_or(*range.start())
     }
@@ -114,9 +105,7 @@ impl<'a> Section<'a> {
     pub fn bool(&mut self, key: &str) -> bool {
         self.value(key, "true or false", |value| match value {
             Value::Bool(flag) => Some(*flag),
-            Value::Null | Value::Number(_) | Value::String(_) | Value::List(_) | Value::Map(_) => {
-                None
-            }
+            _ => None,
         })
         .unwrap_or_default()
     }
@@ -163,7 +152,7 @@ impl<'a> Section<'a> {
             |value| match value {
                 Value::List(items) => Some(items.as_slice()),
                 Value::Null => Some(&[]),
-                Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Map(_) => None,
+                _ => None,
             },
         );
         let items = items.unwrap_or_default().iter().enumerate();
@@ -177,14 +166,7 @@ impl<'a> Section<'a> {
         let map = self.value(
             key,
             "names and their values, such as {NAME: value}",
-            |value| match value {
-                Value::Map(map) => Some(map),
-                Value::Null
-                | Value::Bool(_)
-                | Value::Number(_)
-                | Value::String(_)
-                | Value::List(_) => None,
-            },
+            Value::map,
         );
         let entries = map.into_iter().flat_map(Map::iter);
         entries
@@ -200,14 +182,7 @@ impl<'a> Section<'a> {
         let map = self.value(
             key,
             "a section, with its keys on the lines below",
-            |value| match value {
-                Value::Map(map) => Some(map),
-                Value::Null
-                | Value::Bool(_)
-                | Value::Number(_)
-                | Value::String(_)
-                | Value::List(_) => None,
-            },
+            Value::map,
         )?;
         Some(read(&mut Section {
             path: self.path(key),
@@ -230,7 +205,7 @@ impl<'a> Section<'a> {
                 let left_out = match &node.value {
                     Value::Map(map) => map.is_removed(),
                     Value::Null => true,
-                    Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::List(_) => false,
+                    _ => false,
                 };
                 if left_out {
                     open.known(name);
@@ -246,26 +221,20 @@ impl<'a> Section<'a> {
     /// Reports `message` unless `holds`, for the first of `keys` that is no default; for the section itself if there
     /// are none. Silent if the value of one of them could not be read: it is not the one that was meant.
     pub fn check(&mut self, keys: &[&str], holds: bool, message: impl FnOnce() -> String) {
-        let paths: Vec<String> = keys.iter().map(|key| self.path(key)).collect();
-        let problems = &self.report.problems;
-        if holds
-            || paths
-                .iter()
-                .any(|path| problems.iter().any(|problem| problem.is_at(path)))
-        {
+        let places: Vec<(&Origin, String)> = keys
+            .iter()
+            .map(|key| (self.origin_of(key), self.path(key)))
+            .collect();
+        if holds || places.iter().any(|(_, path)| self.report.has_problem(path)) {
             return;
         }
-        let said = keys
+        let said = places
             .iter()
-            .zip(&paths)
-            .map(|(key, path)| (self.origin_of(key), path));
-        let (origin, path) = said
-            .clone()
-            .find(|(origin, _)| **origin != Origin::Default)
-            .or_else(|| said.clone().next())
-            .unwrap_or((self.origin, &self.path));
-        let problem = Problem::new(origin, path, message());
-        self.report.problems.push(problem);
+            .find(|(origin, _)| **origin != Origin::Default);
+        match said.or(places.first()) {
+            Some((origin, path)) => self.report.problem(origin, path, message()),
+            None => self.report.problem(self.origin, &self.path, message()),
+        }
     }
 
     /// What `parse` makes of the value at `key`; `None` is a problem.
@@ -276,16 +245,22 @@ impl<'a> Section<'a> {
         parse: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Option<T> {
         self.known(key);
+        let path = self.path(key);
         let Some(node) = self.map.get(key) else {
-            let message = format!("is missing; expected {expected}");
-            self.report
-                .problems
-                .push(Problem::new(self.origin, &self.path(key), message));
+            self.report.problem(
+                self.origin,
+                &path,
+                format!("is missing; expected {expected}"),
+            );
             return None;
         };
         let parsed = parse(&node.value);
         if parsed.is_none() {
-            self.problem(key, format!("expected {expected}; found {}", node.value));
+            self.report.problem(
+                &node.origin,
+                &path,
+                format!("expected {expected}; found {}", node.value),
+            );
         }
         parsed
     }
@@ -295,27 +270,14 @@ impl<'a> Section<'a> {
         let item = string(&node.value);
         if item.is_none() {
             let message = format!("expected a string; found {}", node.value);
-            self.report
-                .problems
-                .push(Problem::new(&node.origin, &self.path(key), message));
+            self.report.problem(&node.origin, &self.path(key), message);
         }
         item
     }
 
-    fn problem(&mut self, key: &str, message: String) {
-        let path = self.path(key);
-        let origin = self.map.get(key).map_or(self.origin, |node| &node.origin);
-        self.report
-            .problems
-            .push(Problem::new(origin, &path, message));
-    }
-
     fn known(&mut self, key: &str) {
-        self.report
-            .known
-            .entry(self.path.clone())
-            .or_default()
-            .insert(key.to_owned());
+        let known = self.report.known.entry(self.path.clone()).or_default();
+        known.insert(key.to_owned());
     }
 
     fn path(&self, key: &str) -> String {
@@ -330,14 +292,7 @@ impl<'a> Section<'a> {
                 break;
             };
             origin = &node.origin;
-            map = match &node.value {
-                Value::Map(map) => Some(map),
-                Value::Null
-                | Value::Bool(_)
-                | Value::Number(_)
-                | Value::String(_)
-                | Value::List(_) => None,
-            };
+            map = node.value.map();
         }
         origin
     }
@@ -347,7 +302,7 @@ fn string(value: &Value) -> Option<String> {
     match value {
         Value::Bool(flag) => Some(flag.to_string()),
         Value::Number(text) | Value::String(text) => Some(text.clone()),
-        Value::Null | Value::List(_) | Value::Map(_) => None,
+        _ => None,
     }
 }
 

@@ -67,32 +67,6 @@ impl Node {
         Self { value, origin }
     }
 
-    /// Lays `over` on top of this node: mappings are merged key by key, everything else is replaced.
-    ///
-    /// A mapping that is set to nothing stays, marked as [removed](Map::is_removed): in a file, `log:` with all its
-    /// keys commented out must not take the defaults away.
-    pub fn merge(&mut self, over: Self) {
-        match (&mut self.value, over.value) {
-            (Value::Map(under), Value::Null) => under.removed = true,
-            (Value::Map(under), Value::Map(upper)) => {
-                under.removed = false;
-                for Entry { key, origin, node } in upper.entries {
-                    match under.entries.iter_mut().find(|entry| entry.key == key) {
-                        Some(entry) => {
-                            entry.origin = origin;
-                            entry.node.merge(node);
-                        }
-                        None => under.entries.push(Entry { key, origin, node }),
-                    }
-                }
-                self.origin = over.origin;
-            }
-            (_, value) => *self = Self::new(value, over.origin),
-        }
-    }
-}
-
-impl Node {
     /// An empty mapping.
     #[must_use]
     pub fn empty(origin: Origin) -> Self {
@@ -118,6 +92,41 @@ impl Node {
         match &mut self.value {
             Value::List(list) => list,
             _ => unreachable!("it was made one"),
+        }
+    }
+
+    /// Lays `over` on top of this node: mappings are merged key by key, everything else is replaced.
+    ///
+    /// A mapping that is set to nothing stays, marked as [removed](Map::is_removed): in a file, `log:` with all its
+    /// keys commented out must not take the defaults away.
+    pub fn merge(&mut self, over: Self) {
+        match (&mut self.value, over.value) {
+            (Value::Map(under), Value::Null) => under.removed = true,
+            (Value::Map(under), Value::Map(upper)) => {
+                under.removed = false;
+                for Entry { key, origin, node } in upper.entries {
+                    match under.entries.iter_mut().find(|entry| entry.key == key) {
+                        Some(entry) => {
+                            entry.origin = origin;
+                            entry.node.merge(node);
+                        }
+                        None => under.entries.push(Entry { key, origin, node }),
+                    }
+                }
+                self.origin = over.origin;
+            }
+            (_, value) => *self = Self::new(value, over.origin),
+        }
+    }
+}
+
+impl Value {
+    /// The mapping, if it is one.
+    #[must_use]
+    pub fn map(&self) -> Option<&Map> {
+        match self {
+            Self::Map(map) => Some(map),
+            _ => None,
         }
     }
 }

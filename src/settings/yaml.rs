@@ -17,7 +17,7 @@ pub struct YamlError {
     pub line: Option<u64>,
 }
 
-/// Reads a document, whose values stand at `origin(line)`. An empty document is an empty mapping.
+/// Reads a document, whose values stand at `origin(line)`. An empty document is `null`.
 ///
 /// # Errors
 /// If it is no YAML, or has a key twice.

@@ -123,7 +123,8 @@ impl Api {
             .last()
             .unwrap_or_default();
         anyhow!(
-            "cannot reach the admin API at {}: {cause}. Is `session-gateway serve` running? --admin gives another address",
+            "cannot reach the admin API at {}: {cause}. Is `session-gateway serve` running? \
+             --admin gives another address",
             self.base
         )
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::settings::problems::Problem;
-use crate::settings::tree::{Map, Value};
+use crate::settings::tree::{Map, Origin, Value};
 
 /// How alike a key must be to one that is known, from 0 to 1, for a spelling mistake to be likelier than another word.
 const ALIKE: f64 = 0.8;
@@ -17,6 +17,15 @@ pub(super) struct Report {
 }
 
 impl Report {
+    pub(super) fn problem(&mut self, origin: &Origin, path: &str, message: String) {
+        self.problems.push(Problem::new(origin, path, message));
+    }
+
+    /// Whether something is wrong with the value at `path` or one below it.
+    pub(super) fn has_problem(&self, path: &str) -> bool {
+        self.problems.iter().any(|problem| problem.is_at(path))
+    }
+
     /// Reports each key of a section that was read which nobody asked for.
     pub(super) fn unknown_keys(&mut self, path: &str, map: &Map) {
         let Some(known) = self.known.get(path).cloned() else {
@@ -36,7 +45,7 @@ impl Report {
                         format!("unknown key; known here: {}", known.join(", "))
                     }
                 };
-                self.problems.push(Problem::new(origin, &here, message));
+                self.problem(origin, &here, message);
             }
         }
     }

@@ -8,7 +8,7 @@ fn tree(text: &str) -> Node {
 
 /// What is wrong with `text` for a reader.
 fn problems<T>(text: &str, read_it: impl FnOnce(&mut Section<'_>) -> T) -> String {
-    let result = read(&tree(text), |root| Some(read_it(root)));
+    let result = read(tree(text).as_map(), |root| Some(read_it(root)));
     result.map(|_| ()).unwrap_err().to_string()
 }
 
@@ -27,7 +27,7 @@ strings: [a, 1, true, '']
 map: { A: 1, b.c: x, gone: null }
 open: { one: { n: 1 }, two: { n: 2 }, none: null }
 ";
-    let read = read(&tree(text), |root| {
+    let read = read(tree(text).as_map(), |root| {
         assert_eq!(root.duration("duration"), Duration::from_secs(90 * 60));
         assert_eq!(root.address("address").to_string(), "[::1]:80");
         assert_eq!(root.integer("integer", 1..=u16::MAX), 65535);
@@ -55,17 +55,17 @@ open: { one: { n: 1 }, two: { n: 2 }, none: null }
 
 #[test]
 fn a_wrong_value_says_what_was_expected_and_what_was_found() {
-    let said = problems("a: 70000\nb: [1, {}]\nc: { d: [] }\n", |root| {
+    let said = problems("a: 70000\nb: [1, {}]\nc: { d: [] }\ne: {}\n", |root| {
         root.integer("a", 1..=u16::MAX);
         root.strings("b");
         root.string_map("c");
-        root.duration("e");
+        root.section("e", |e| e.duration("f"));
     });
     insta::assert_snapshot!(said, @r"
     a.yaml:1: a: expected a whole number from 1 to 65535; found the number 70000
-    a.yaml:1: e: is missing; expected a duration with its unit, such as 25s or 10m, of a year at most
     a.yaml:2: b[1]: expected a string; found a section with keys of its own
     a.yaml:3: c.d: expected a string; found a list
+    a.yaml:4: e.f: is missing; expected a duration with its unit, such as 25s or 10m, of a year at most
     ");
 }
 
@@ -87,7 +87,7 @@ fn a_key_that_nobody_reads_is_told_with_the_one_that_was_meant() {
 
 #[test]
 fn a_section_that_two_readers_share_knows_the_keys_of_both() {
-    let read = read(&tree("a: { b: 1, c: 2 }"), |root| {
+    let read = read(tree("a: { b: 1, c: 2 }").as_map(), |root| {
         let b = root.section("a", |a| a.string("b"))?;
         Some(b + &root.section("a", |a| a.string("c"))?)
     });
@@ -98,7 +98,7 @@ fn a_section_that_two_readers_share_knows_the_keys_of_both() {
 fn a_check_is_told_where_the_value_was_said_and_only_if_all_values_were_read() {
     let mut tree = yaml::parse("a: 1\nb: { c: 2 }", &|_| Origin::Default).unwrap();
     tree.merge(self::tree("\nb:\n  c: 3\nd: x\n"));
-    let said = read(&tree, |root| {
+    let said = read(tree.as_map(), |root| {
         root.string("a");
         root.section("b", |b| b.string("c"));
         root.integer("d", 0..=1);
@@ -117,7 +117,7 @@ fn a_check_is_told_where_the_value_was_said_and_only_if_all_values_were_read() {
 fn later_sources_win_key_by_key_and_lists_as_a_whole() {
     let mut merged = tree("a: { b: 1, c: 2 }\nl: [1, 2]\ns: { x: 1 }\n");
     merged.merge(tree("a: { c: 3, d: 4 }\nl: [5]\ns: null\nn: { y: 1 }\n"));
-    let read = read(&merged, |root| {
+    let read = read(merged.as_map(), |root| {
         assert_eq!(
             root.section("a", |a| ["b", "c", "d"].map(|key| a.string(key)))
                 .unwrap(),
@@ -133,7 +133,7 @@ fn later_sources_win_key_by_key_and_lists_as_a_whole() {
     let mut open = tree("open: { one: { x: 1 }, two: { x: 2 } }");
     open.merge(tree("open: { one: null, two: null }"));
     open.merge(tree("open: { two: { x: 3 } }"));
-    let read = super::read(&open, |root| {
+    let read = super::read(open.as_map(), |root| {
         Some(root.sections("open", |_, section| section.string("x")))
     });
     assert_eq!(read, Ok(vec!["3".to_owned()]));
