@@ -51,13 +51,12 @@ export function scenario(name, options, play) {
       view.assertClean();
     } catch (error) {
       await view?.saw(name);
-      error.message += `\n${view?.recorded()}\n${gateway.output()}`;
-      faults.push(error);
+      faults.push(`${error.stack}\n${view?.recorded()}\n${gateway.output()}`);
     }
     await view?.context.close();
-    await gateway.end().catch((error) => faults.push(error));
+    await gateway.end().catch((error) => faults.push(error.stack));
     await rm(folder, { recursive: true });
-    if (faults.length > 0) throw faults.length === 1 ? faults[0] : new AggregateError(faults, faults.join('\n'));
+    assert.equal(faults.length, 0, faults.join('\n\n'));
   });
 }
 

@@ -43,17 +43,6 @@ scenario('links and buttons of the page start, stop and start a session again', 
   assert.equal(page.url(), gateway.at('preview/'));
 });
 
-scenario('a page that waits elsewhere sees that the session was stopped', { settings: waits }, async (line) => {
-  const { page, context, open, gateway } = line;
-  await open('preview/');
-  await state(page, 'starting');
-  const own = await context.newPage();
-  await own.goto(gateway.at());
-  await own.click('form[action$="/-/stop"] button');
-  await state(own, 'stopped');
-  await state(page, 'stopped');
-});
-
 scenario('a failed service says why, and can be tried again', { settings: fails }, async ({ page, folder, open }) => {
   await open('preview/');
   await state(page, 'failed');
