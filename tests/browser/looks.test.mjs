@@ -106,9 +106,10 @@ scenario('the pages of a session look well in all its states', { settings: waits
   await open('preview/');
   await state(page, 'starting');
   await look(page, 'waiting');
+  // The session runs when one of its services does; the page says of each where it stands.
   await open();
-  await state(page, 'starting');
-  await look(page, 'session starting');
+  await state(page, 'running');
+  await look(page, 'session partly running');
   await page.click('form[action$="/-/stop"] button');
   await state(page, 'stopped');
   await look(page, 'session stopped');
