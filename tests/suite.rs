@@ -11,6 +11,7 @@
 
 mod admin;
 mod config;
+mod crash;
 mod demo;
 mod local;
 mod routing;

@@ -8,6 +8,7 @@
 pub mod client;
 mod gateway;
 pub mod processes;
+pub mod serve;
 pub mod service;
 
 use std::time::Duration;

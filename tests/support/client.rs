@@ -92,6 +92,19 @@ pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Reply {
     }
 }
 
+/// As [`send`], of a gateway that may end at any moment.
+pub async fn try_send(address: SocketAddr, request: Request<Full<Bytes>>) -> Option<Reply> {
+    let stream = TcpStream::connect(address).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await.ok()?.into_parts();
+    Some(Reply {
+        status: head.status,
+        headers: head.headers,
+        body: body.collect().await.ok()?.to_bytes(),
+    })
+}
+
 /// Sends bytes as they are and returns all that comes back until the other side closes.
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address)

@@ -1,0 +1,115 @@
+//! The program itself, `session-gateway serve`, as a process with a folder of its own.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use session_gateway::session::SessionId;
+
+use super::{Reply, client};
+
+/// A gateway that runs until it is dropped, and then leaves nothing.
+pub struct Serve {
+    child: Child,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    /// The session it tells to open.
+    pub id: SessionId,
+}
+
+impl Serve {
+    /// Starts the program on free ports and waits for what it says.
+    pub fn start(data: &Path, settings: &[String]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_session-gateway"));
+        command.args([
+            "serve",
+            "--set",
+            "listen=127.0.0.1:0,admin.listen=127.0.0.1:0,log.level=warn",
+        ]);
+        command.args(["--set", &format!("local.data={}", data.display())]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child = child.expect("the program starts");
+        let mut said = BufReader::new(child.stdout.take().expect("it was asked for"));
+        let (mut text, mut read) = (String::new(), 1);
+        while read > 0 && !text.contains("Ctrl-C") {
+            read = said.read_line(&mut text).expect("it says text");
+        }
+        let mut urls = text.split("http://").skip(1);
+        let mut next = || {
+            let url = urls
+                .next()
+                .unwrap_or_else(|| panic!("no address in {text}"));
+            url.split_whitespace().next().expect("it is not empty")
+        };
+        let (open, admin) = (next(), next());
+        let (address, path) = open.split_once('/').expect("it has a path");
+        let admin = admin.split('/').next().expect("it has a host");
+        Self {
+            child,
+            address: address.parse().expect("an address"),
+            admin: admin.parse().expect("an address"),
+            id: path.trim_matches('/').parse().expect("a session"),
+        }
+    }
+
+    /// Sends a signal by its name, such as `KILL`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let kill = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(kill.expect("kill is there").success());
+    }
+
+    /// Waits until it has ended.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.child.wait().expect("it was started here")
+    }
+
+    /// Sends a request to the gateway and reads its answer.
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+        let request = request(self.address, method, path, headers);
+        client::send(self.address, request).await
+    }
+
+    /// Sends a request to the operators' port and reads its answer.
+    pub async fn ask(&self, method: &str, path: &str) -> Reply {
+        client::send(self.admin, request(self.admin, method, path, &[])).await
+    }
+}
+
+/// A request that may be cut off at any moment.
+pub async fn try_send(address: SocketAddr, method: &str, path: &str) -> Option<Reply> {
+    client::try_send(address, request(address, method, path, &[])).await
+}
+
+fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(method).uri(path);
+    request = request.header("host", address.to_string());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::new(Bytes::new())).expect("a request")
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        // Its supervisors end all else. If it has ended already there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
