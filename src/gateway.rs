@@ -1,7 +1,7 @@
 //! The request line: from a request's head to its answer, one step after the other.
 //!
-//! One [`Gateway`] per worker, on its thread alone. What it shares with the others, the activator, is written by
-//! control. [`answer`] is the only file that picks a status for a failure.
+//! One `Gateway` per worker, on its thread alone. What it shares with the others, the activator, is written by
+//! control. `answer` is the only file that picks a status for a failure.
 
 mod answer;
 mod body;
@@ -81,7 +81,7 @@ enum Target {
     Own(SessionId, Action),
 }
 
-/// Why a request gets no answer of its service. Closed: [`answer`] gives each a status and a code.
+/// Why a request gets no answer of its service. Closed: `answer` gives each a status and a code.
 #[derive(Debug, thiserror::Error)]
 enum GatewayError {
     /// It is malformed.

@@ -1,4 +1,47 @@
-//! session-gateway
+//! session-gateway: one address in front of all dev sessions, which starts a session on its first request.
+//!
+//! Two kinds of thread. *Workers*, one per core, each a single-threaded runtime with its own listener on the shared
+//! port and its own connections to services: they carry bytes, and await nothing but sockets and notifications.
+//! *Control*, one runtime: spawner, probes, admin API, everything that waits for others. A start never delays a byte.
+//!
+//! A request is one straight line on its worker ([`gateway`]); each step takes what the last one returned:
+//!
+//! ```text
+//! gateway::listener        accept; one tracked task per connection
+//! Gateway::handle          answer, or turn the error into one (gateway::answer)
+//!   Gateway::enter
+//!     headers::admit         framing, Host, target, upgrade: what makes a request unfit      else 4xx, close
+//!     Route::parse           raw path -> session, service, rest | our own page or API        else 404
+//!     Guard::check           host, origin, fetch metadata -> Grant                           else 4xx
+//!     intent                 navigation, api, asset, websocket, ...
+//!   Gateway::forward       our own pages and API have left before this point: gateway::own
+//!     Gateway::reach         Activator::lease (running: no await; else the wait this intent may have), connect
+//!     headers::prepare       hop-by-hop off, forwarding headers on, prefix kept or stripped
+//!     Upstream::send         this worker's pool for this instance; one retry where it is safe  else 502, 504
+//!     Gateway::hand_back     headers::scrub; the lease goes into the body, or into tunnel::join after a 101
+//! ```
+//!
+//! A start is another straight line, in its own task on control, so that a client that leaves cannot cancel it:
+//!
+//! ```text
+//! Activator::begin         one per session and replica: Fact::Begun is the single flight
+//!   Resolver::plan           project, user
+//!   Queue                    first come, first served
+//!   Spawner::ensure          the only seam between proxying and what runs sessions
+//!   probe::until_open        a connect from here, per service, from 25 ms on
+//!   every waiter of a service wakes when its own port answers, or with the reason why not
+//! ```
+//!
+//! What is known of sessions has one writer, `Table::apply(fact)`. What a session's state *is* and what a request
+//! *gets* are two pure functions: [`activator::phase()`] and [`activator::verdict()`].
+//!
+//! Imports point one way, held by `tests/rules.rs`: `session <- activator <- gateway, spawner, admin <- app <- cli`.
+//!
+//! - [`session`]: the vocabulary, pure. [`settings`]: reading configuration, of any kind.
+//! - [`activator`]: holds requests while a session starts; the table, the probes, the traits of the seam.
+//! - [`gateway`]: the request line. [`pages`]: what people see. [`admin`]: the operators' port.
+//! - [`spawner`]: what runs sessions. [`demo`]: the services that run when no commands are configured.
+//! - [`app`]: the composition root. [`cli`], [`config`], [`telemetry`], [`metrics`], [`client`], [`shutdown`].
 
 pub mod activator;
 pub mod admin;

@@ -91,6 +91,7 @@ struct Session<'a> {
     frame: Frame<'a>,
     style: &'static str,
     view: SessionView<'a>,
+    failed: bool,
     refresh: u32,
 }
 
@@ -180,10 +181,15 @@ pub fn session(frame: Frame<'_>, view: SessionView<'_>) -> String {
     } else {
         10
     };
+    let failed = view
+        .services
+        .iter()
+        .any(|service| matches!(service.phase, Phase::Failed(_)));
     page(&Session {
         frame,
         style: STYLE,
         view,
+        failed,
         refresh,
     })
 }

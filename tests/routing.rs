@@ -1,7 +1,10 @@
 //! What an address leads to, and what is refused before anything is looked up or started for it.
 
 use http::StatusCode;
-use session_gateway::session::{Intent, SessionId};
+use session_gateway::{
+    gateway::Code,
+    session::{Intent, SessionId},
+};
 
 use crate::support::{Gateway, Reply, Service, raw, sample};
 
@@ -145,4 +148,29 @@ async fn a_session_has_a_page_and_an_api() {
         let started = gateway.send("POST", &start, &form).await;
         assert_eq!(started.header("location"), expected);
     }
+}
+
+/// Programs rely on the list: the README has every code with its status, and no other.
+#[test]
+fn the_readme_lists_every_code() {
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, list) = readme.split_once("### Problem codes").unwrap();
+    let (list, _) = list.split_once("When a start fails").unwrap();
+    let mut listed = Vec::new();
+    for row in list.lines().filter(|line| line.starts_with("| `")) {
+        let mut cells = row.split('|').skip(1);
+        let (names, status) = (cells.next().unwrap(), cells.next().unwrap().trim());
+        for name in names.split(',') {
+            listed.push((
+                name.trim().trim_matches('`').to_owned(),
+                status.parse::<u16>().unwrap(),
+            ));
+        }
+    }
+    let code = |code: &Code| (code.name().to_owned(), code.status().as_u16());
+    let mut codes: Vec<_> = Code::ALL.iter().map(code).collect();
+    listed.sort();
+    codes.sort();
+    assert_eq!(listed, codes);
 }

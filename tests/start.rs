@@ -10,7 +10,7 @@ use session_gateway::{
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::support::{Gateway, Reply, Service, client, long, sample, until};
+use crate::support::{Gateway, Reply, Service, client, long, sample, service::text, until};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -312,19 +312,12 @@ async fn a_service_that_refuses_is_waited_for() {
     let held = join_all((0..8).map(|_| gateway.send("GET", &path, &[])));
     let open = async {
         gateway.until_held(id, 8).await;
-        let listener = closed.listen(8).unwrap();
-        for _ in 0..64 {
-            let Ok((stream, _)) = listener.accept().await else {
-                return;
-            };
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
-            let _ = stream.writable().await;
-            let _ = stream.try_write(answer);
-        }
+        Service::on(closed.listen(8).unwrap(), |_| async { text("ok") })
     };
-    tokio::select! {
-        replies = held => assert!(replies.iter().all(|reply| reply.text() == "ok"), "{replies:?}"),
-        () = open => panic!("the gateway connects again and again"),
-    }
+    let (replies, _service) = tokio::join!(held, open);
+    assert!(
+        replies.iter().all(|reply| reply.text() == "ok"),
+        "{replies:?}"
+    );
     assert_eq!(gateway.sessions.starts(), 0);
 }

@@ -2,10 +2,11 @@
 
 use axum::{
     Json,
-    http::{StatusCode, header},
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::{activator::SpawnError, session::SessionIdError};
 
@@ -18,6 +19,7 @@ pub(super) struct Problem {
     status: u16,
     detail: String,
     code: &'static str,
+    request_id: Uuid,
 }
 
 impl Problem {
@@ -29,6 +31,7 @@ impl Problem {
             status: status.as_u16(),
             detail,
             code,
+            request_id: Uuid::new_v4(),
         }
     }
 
@@ -98,11 +101,13 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).expect("it was made of a status");
-        (
-            status,
-            [(header::CONTENT_TYPE, "application/problem+json")],
-            Json(self),
-        )
-            .into_response()
+        let headers = [
+            (header::CONTENT_TYPE, "application/problem+json".to_owned()),
+            (
+                HeaderName::from_static("x-request-id"),
+                self.request_id.to_string(),
+            ),
+        ];
+        (status, headers, Json(self)).into_response()
     }
 }

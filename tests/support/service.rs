@@ -25,8 +25,19 @@ impl Service {
     where
         F: Future<Output = Answer> + Send + 'static,
     {
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        Self::on(listener.expect("a free port"), handler)
+    }
+
+    /// As [`new`](Self::new), on this listener.
+    pub fn on<F>(
+        listener: TcpListener,
+        handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
         let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -35,11 +46,9 @@ impl Service {
                     let answer = handler(request);
                     async move { Ok::<_, Infallible>(answer.await) }
                 });
-                tokio::spawn(
-                    http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .with_upgrades(),
-                );
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection.with_upgrades());
             }
         });
         Self { address }

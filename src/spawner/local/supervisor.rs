@@ -6,7 +6,7 @@
 //! that none gets away, whatever sessions and groups it makes for itself. When the service's main process ends by
 //! itself, what that one leaves behind is ended as well.
 //!
-//! It exits with 0 when it has written the service's [`Outcome`] into the lock file, and otherwise with 1 and a
+//! It exits with 0 when it has written the service's outcome into the lock file, and otherwise with 1 and a
 //! message on stderr.
 
 use std::{
