@@ -89,6 +89,8 @@ pub struct Wanted {
     pub intent: Intent,
     /// What its sender may do.
     pub grant: Grant,
+    /// When it came: what it may wait counts from there, however often it has to wait again.
+    pub arrived: Instant,
 }
 
 /// Why a request cannot be sent on now.
@@ -169,13 +171,14 @@ impl Activator {
             service,
             intent,
             grant,
+            arrived,
         } = wanted;
         let hold = if intent.is_socket() {
             self.config.hold.min(SOCKET_HOLD)
         } else {
             self.config.hold
         };
-        let deadline = Instant::now() + hold;
+        let deadline = arrived + hold;
         let mut place = None;
         loop {
             // In this order, or a change between the two would be slept through.

@@ -22,6 +22,8 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 
+use tokio::time::Instant;
+
 pub use answer::Code;
 pub use config::GatewayConfig;
 pub use listener::{bind, serve};
@@ -174,6 +176,7 @@ impl Gateway {
             service,
             intent: entry.intent,
             grant: entry.grant,
+            arrived: Instant::now(),
         };
         let (lease, connection) = self.reach(wanted, entry.upgrade.is_some()).await?;
         let spec = self.shared.services.spec(service);
@@ -223,7 +226,7 @@ impl Gateway {
             Some((key, client)) if head.status == http::StatusCode::SWITCHING_PROTOCOLS => {
                 headers::switched(&mut head, hop, &key).map_err(unfit)?;
                 tunnel::join(client, connection, lease, self.meters.tunnel(), &self.drain);
-                Ok(Response::from_parts(head, Body::Switched))
+                Ok(Response::from_parts(head, Body::Bodyless))
             }
             _ => {
                 headers::scrub(&mut head, hop).map_err(unfit)?;

@@ -143,6 +143,7 @@ fn wanted(id: SessionId, intent: Intent) -> Wanted {
         service: services()[0],
         intent,
         grant: GRANT,
+        arrived: Instant::now(),
     }
 }
 

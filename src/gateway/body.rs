@@ -1,13 +1,16 @@
 //! Bodies: of requests on their way to a service, and of answers, our own or a service's with its lease.
 
 use std::{
+    cell::Cell,
     pin::Pin,
-    task::{Context, Poll},
+    rc::Rc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::upstream::Connection;
 use crate::activator::Lease;
@@ -18,8 +21,8 @@ pub(super) enum Body {
     Own(Bytes),
     /// A service's, as it comes.
     Streamed(Streamed),
-    /// None: the service switched protocols, and a tunnel has taken over.
-    Switched,
+    /// None, and yet the service's answer: it has no body, or a tunnel has taken over.
+    Bodyless,
 }
 
 /// A service's body on its way to the client.
@@ -47,8 +50,21 @@ pub(super) enum BodyError {
 pub(super) enum Upload {
     /// None.
     Empty,
-    /// The client's, as it comes.
-    Streamed(Incoming),
+    /// The client's, as it comes, with when it last came.
+    Streamed(Incoming, Progress),
+}
+
+/// When the last of an upload came. A service that is still being told things cannot be expected to answer.
+pub(super) type Progress = Rc<Cell<Instant>>;
+
+impl Upload {
+    /// When the last of it came, if there is any of it.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        match self {
+            Self::Empty => None,
+            Self::Streamed(_, progress) => Some(Rc::clone(progress)),
+        }
+    }
 }
 
 impl From<Incoming> for Upload {
@@ -56,7 +72,7 @@ impl From<Incoming> for Upload {
         if body.is_end_stream() {
             Self::Empty
         } else {
-            Self::Streamed(body)
+            Self::Streamed(body, Rc::new(Cell::new(Instant::now())))
         }
     }
 }
@@ -71,21 +87,25 @@ impl http_body::Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
+            Self::Streamed(body, progress) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                progress.set(Instant::now());
+                Poll::Ready(frame)
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(body) => body.is_end_stream(),
+            Self::Streamed(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(body) => body.size_hint(),
+            Self::Streamed(body, _) => body.size_hint(),
         }
     }
 }
@@ -97,10 +117,15 @@ impl Body {
 
     /// Whether the answer is the service's.
     pub(super) fn is_streamed(&self) -> bool {
-        matches!(self, Self::Streamed(_) | Self::Switched)
+        matches!(self, Self::Streamed(_) | Self::Bodyless)
     }
 
     pub(super) fn streamed(incoming: Incoming, lease: Lease, connection: Connection) -> Self {
+        if incoming.is_end_stream() {
+            // Nobody would ask for its end: answers to HEAD, 204, 304.
+            connection.give_back();
+            return Self::Bodyless;
+        }
         Self::Streamed(Streamed {
             incoming,
             lease,
@@ -121,7 +146,7 @@ impl http_body::Body for Body {
             Self::Own(content) if content.is_empty() => Poll::Ready(None),
             Self::Own(content) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(content))))),
             Self::Streamed(body) => body.poll_frame(cx),
-            Self::Switched => Poll::Ready(None),
+            Self::Bodyless => Poll::Ready(None),
         }
     }
 
@@ -130,7 +155,7 @@ impl http_body::Body for Body {
             Self::Own(content) => content.is_empty(),
             // Told by the frame that ends it, so that the connection is given back there and only there.
             Self::Streamed(_) => false,
-            Self::Switched => true,
+            Self::Bodyless => true,
         }
     }
 
@@ -138,7 +163,7 @@ impl http_body::Body for Body {
         match self {
             Self::Own(content) => SizeHint::with_exact(content.len() as u64),
             Self::Streamed(body) => body.incoming.size_hint(),
-            Self::Switched => SizeHint::with_exact(0),
+            Self::Bodyless => SizeHint::with_exact(0),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
+    pin::pin,
     rc::{Rc, Weak},
     time::Duration,
 };
@@ -25,7 +26,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
     sync::oneshot,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{body::Upload, headers::ScrubError};
@@ -42,7 +43,8 @@ const IDLE: Duration = Duration::from_secs(4);
 const KEPT: usize = 32;
 /// A connect that takes longer has failed. Within a machine or a cluster it takes milliseconds.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a service may think before its answer begins. A development server may compile for a minute.
+/// How long a service may think before its answer begins, from the last byte of the request on. A development server
+/// may compile for a minute.
 const FIRST_BYTE: Duration = Duration::from_secs(120);
 /// Head and read-ahead of one connection.
 const BUFFER: usize = 64 * 1024;
@@ -175,7 +177,7 @@ impl Upstream {
         })
     }
 
-    /// Sends a request and waits for the head of its answer, at most 120 s.
+    /// Sends a request and waits for the head of its answer, at most 120 s from the last byte of the request on.
     ///
     /// A connection that had lain idle may have been closed by the service just now. Then the request goes once more,
     /// on a new one, if that is safe: it was not sent at all, or it has no body and asks for nothing to be done
@@ -230,9 +232,21 @@ impl Connection {
         &mut self,
         request: Request<Upload>,
     ) -> impl Future<Output = Result<Sent, UpstreamError>> + use<> {
-        let address = self.address;
-        let sent = timeout(FIRST_BYTE, self.sender.try_send_request(request));
-        async move { sent.await.map_err(|_| UpstreamError::Silent(address)) }
+        let (address, begun) = (self.address, Instant::now());
+        let progress = request.body().progress();
+        let sent = self.sender.try_send_request(request);
+        async move {
+            let mut sent = pin!(sent);
+            loop {
+                let since = progress.as_ref().map_or(begun, |progress| progress.get());
+                match timeout_at(since + FIRST_BYTE, sent.as_mut()).await {
+                    Ok(sent) => return Ok(sent),
+                    // What is still being uploaded has moved the deadline.
+                    Err(_) if progress.as_ref().is_some_and(|now| now.get() > since) => {}
+                    Err(_) => return Err(UpstreamError::Silent(address)),
+                }
+            }
+        }
     }
 
     /// Where it leads.
