@@ -5,7 +5,7 @@
 //!
 //! | family | kind, unit | labels |
 //! | --- | --- | --- |
-//! | `session_gateway_requests_total` | counter | `service` (or `none`), `by` (`service`, `gateway`), `class` (`2xx`) |
+//! | `session_gateway_requests_total` | counter | `service`, or `none`; `by` (`service`, `gateway`); `class` (`2xx`) |
 //! | `session_gateway_request_seconds` | histogram, time to the answer's head, waiting included | - |
 //! | `session_gateway_requests_in_flight` | gauge, until the answer's head | - |
 //! | `session_gateway_tunnels_open` | gauge, open websockets | - |
