@@ -176,6 +176,7 @@ fn check(reply: &Reply, gets: Gets, path: &str, method: &str, cell: &str) {
         }
         Gets::Refused(code) => {
             assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{cell}");
+            assert_eq!(reply.header("session-gateway-code"), code, "{cell}");
             if method != "HEAD" {
                 assert_eq!(reply.code(), code, "{cell}");
             }

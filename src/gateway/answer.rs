@@ -27,6 +27,8 @@ use crate::{
 
 /// The name under which a request id is sent.
 const REQUEST_ID: &str = "x-request-id";
+/// The name under which the code of a failure is sent: answers to HEAD, and pages, have no problem document.
+const CODE: &str = "session-gateway-code";
 /// When to look again at a session that starts: it takes seconds.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -89,6 +91,7 @@ pub(super) fn answer(error: &GatewayError, asker: &Asker, services: &Services) -
     };
     *response.status_mut() = code.status();
     let headers = response.headers_mut();
+    headers.insert(CODE, HeaderValue::from_static(code.name()));
     if let Some(after) = retry_after(error) {
         headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
     }
