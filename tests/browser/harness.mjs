@@ -39,8 +39,9 @@ after(() => browser?.close());
  * session's prefix that the scenario itself opens.
  */
 export function scenario(name, options, play) {
-  test(name, { timeout: SCENARIO }, async () => {
+  test(name, { timeout: SCENARIO }, async (t) => {
     const folder = await mkdtemp(join(tmpdir(), 'session-gateway-browser-'));
+    t.after(() => rm(folder, { recursive: true }));
     const gateway = await Gateway.start(folder, options);
     const faults = [];
     let view;
@@ -55,7 +56,6 @@ export function scenario(name, options, play) {
     }
     await view?.context.close();
     await gateway.end().catch((error) => faults.push(error.stack));
-    await rm(folder, { recursive: true });
     assert.equal(faults.length, 0, faults.join('\n\n'));
   });
 }

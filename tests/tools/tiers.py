@@ -138,7 +138,8 @@ def nextest(run: Setting, which: str) -> Outcome:
     """Runs the tests of one kind."""
     run.with_tools()
     profile = "long" if run.long else "default"
-    ended = run.run("cargo", "nextest", "run", "--locked", "--profile", profile, "--status-level", "fail", "-E", which,
+    quiet = ["--status-level", "fail", "--failure-output", "final"]
+    ended = run.run("cargo", "nextest", "run", "--locked", "--profile", profile, *quiet, "-E", which,
                     minutes=60 if run.long else 15)
     summary = r"^ *Summary .* {}"
     return counted("cargo nextest", ended, summary.format(r"(\d+) passed"),
