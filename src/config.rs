@@ -6,6 +6,7 @@ mod services;
 mod sources;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::activator::SpawnConfig;
 use crate::admin::AdminConfig;
 use crate::gateway::GatewayConfig;
 use crate::session::{Plan, Services};
-use crate::settings::{self, Problems, Section};
+use crate::settings::{self, Problem, Problems, Section};
 use crate::spawner::local::LocalConfig;
 use crate::telemetry::LogConfig;
 
@@ -55,16 +56,19 @@ pub struct Sources {
     pub sets: Vec<String>,
 }
 
-/// The environment of this process. Names and values that are no Unicode are left out: none of them sets anything.
+/// The environment of this process. A value that is no Unicode has a sign in the place of what cannot be read, so that
+/// it is refused like any other wrong value and not passed over.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one place that reads the environment"
 )]
 pub fn environment() -> Vec<(String, String)> {
-    let text = |text: OsString| text.into_string().ok();
     std::env::vars_os()
-        .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
+        .filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            Some((name, value.to_string_lossy().into_owned()))
+        })
         .collect()
 }
 
@@ -85,13 +89,29 @@ impl Config {
     /// If the file cannot be read, or anything in any source is wrong.
     pub fn load(sources: &Sources) -> Result<Self, Problems> {
         let mut tree = sources::defaults()?;
-        if let Some(path) = &sources.file {
-            tree.merge(sources::file(path)?);
+        let mut problems: Vec<Problem> = Vec::new();
+        let file = sources.file.as_deref().map(sources::file);
+        let others = [
+            sources::variables(&sources.environment),
+            sources::flags(&sources.sets),
+        ];
+        // What can be read of one source is read, whatever is wrong with another: all is told at once.
+        for source in file.into_iter().chain(others) {
+            match source {
+                Ok(layer) => tree.merge(layer),
+                Err(wrong) => problems.extend([wrong]),
+            }
         }
-        tree.merge(sources::variables(&sources.environment)?);
-        tree.merge(sources::flags(&sources.sets)?);
         let data = data_home(&sources.environment);
-        settings::read(tree.as_map(), |root| Self::read(root, data))
+        let read = settings::read(tree.as_map(), |root| Self::read(root, data));
+        match read {
+            Ok(config) if problems.is_empty() => Ok(config),
+            Ok(_) => Err(Problems::new(problems)),
+            Err(wrong) => {
+                problems.extend([wrong]);
+                Err(Problems::new(problems))
+            }
+        }
     }
 
     /// The defaults with these `KEY=VALUE` settings on top, for tests and for programs that embed the gateway. Of the
@@ -141,11 +161,19 @@ impl Config {
     /// Checks what concerns several sections.
     fn check(&mut self, root: &mut Section<'_>, data: Option<PathBuf>) {
         let (listen, admin) = (self.gateway.listen, self.admin.listen);
-        root.check(
-            &["listen", "admin.listen"],
-            listen != admin || listen.port() == 0,
-            || format!("clients and operators cannot share {listen}; give listen or admin.listen another port"),
-        );
+        root.check(&["listen", "admin.listen"], !overlap(listen, admin), || {
+            format!(
+                "clients and operators cannot share port {}; give listen or admin.listen another",
+                listen.port()
+            )
+        });
+        let open = !admin.ip().is_loopback() && !self.gateway.none_is_fine;
+        root.check(&["admin.listen", "auth.none_is_fine"], !open, || {
+            format!(
+                "other machines may reach {admin}, and operators are not asked who they are: whoever comes starts and \
+                 stops sessions. Listen on 127.0.0.1, or set auth.none_is_fine to true if that is fine"
+            )
+        });
         if self.local.data.as_os_str().is_empty() {
             root.check(&["local.data"], data.is_some(), || {
                 "is empty, and so is $HOME; set it to a folder for workspaces and records"
@@ -180,6 +208,13 @@ impl Config {
             });
         }
     }
+}
+
+/// Whether two listeners would meet: on one port, at one address or at all of them.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (here, there) = (one.ip(), other.ip());
+    let meet = here == there || here.is_unspecified() || there.is_unspecified();
+    one.port() != 0 && one.port() == other.port() && meet
 }
 
 /// The id in `project` or `user`. It becomes an environment variable of the session's processes.

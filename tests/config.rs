@@ -86,6 +86,14 @@ const FILES: &[Case] = &[
     file("a host with its port", "hosts: [\"dev.example.com:443\"]\n"),
     file("an address that others reach", "listen: 0.0.0.0:8000\n"),
     file("two listeners on one address", "listen: 127.0.0.1:8001\n"),
+    file(
+        "two listeners on one port",
+        "listen: 0.0.0.0:8001\nauth:\n  none_is_fine: true\n",
+    ),
+    file(
+        "operators' port that others reach",
+        "admin:\n  listen: 0.0.0.0:9000\n",
+    ),
     file("a hold beyond the timeout", "spawn:\n  timeout: 5s\n"),
     file(
         "a service that nothing runs",

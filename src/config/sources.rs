@@ -34,6 +34,7 @@ pub(super) fn file(path: &Path) -> Result<Node, Problems> {
 /// variables with one underscore there for a Service of this name, which are none of ours.
 pub(super) fn variables(environment: &[(String, String)]) -> Result<Node, Problems> {
     let mut tree = Node::empty(Origin::CommandLine);
+    let mut problems = Vec::new();
     let mut ours: Vec<_> = environment
         .iter()
         .filter_map(|(name, value)| Some((name, name.strip_prefix(PREFIX)?.to_lowercase(), value)))
@@ -43,18 +44,19 @@ pub(super) fn variables(environment: &[(String, String)]) -> Result<Node, Proble
     for (name, key, value) in ours {
         let origin = Origin::Variable(name.as_str().into());
         let parts: Vec<&str> = key.split("__").collect();
-        if parts.contains(&"") {
+        if parts.contains(&"") || parts.len() > pairs::DEEPEST {
             let message = format!(
                 "expected names with two underscores between them, as in {PREFIX}SPAWN__HOLD"
             );
-            return Err(Problem::new(&origin, "", message).into());
+            problems.push(Problem::new(&origin, "", message));
+            continue;
         }
         let at = parts
             .iter()
             .fold(&mut tree, |at, part| at.as_map().entry(part, &origin));
         at.merge(variable(value, &origin));
     }
-    Ok(tree)
+    whole(tree, problems)
 }
 
 /// A scalar or a list as in the file. What is no YAML is a string, so that `[::]:8000` needs no quotes.
@@ -67,11 +69,21 @@ fn variable(value: &str, origin: &Origin) -> Node {
 
 pub(super) fn flags(sets: &[String]) -> Result<Node, Problems> {
     let mut tree = Node::empty(Origin::CommandLine);
+    let mut problems = Vec::new();
     for set in sets {
-        pairs::parse(set, &Origin::CommandLine, &mut tree)
-            .map_err(|error| Problem::new(&Origin::CommandLine, "", error.to_string()))?;
+        if let Err(error) = pairs::parse(set, &Origin::CommandLine, &mut tree) {
+            problems.push(Problem::new(&Origin::CommandLine, "", error.to_string()));
+        }
     }
-    Ok(tree)
+    whole(tree, problems)
+}
+
+fn whole(tree: Node, problems: Vec<Problem>) -> Result<Node, Problems> {
+    if problems.is_empty() {
+        Ok(tree)
+    } else {
+        Err(Problems::new(problems))
+    }
 }
 
 /// A file without any value says nothing; one that is no mapping is refused before it replaces the defaults.

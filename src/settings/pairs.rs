@@ -12,6 +12,9 @@ use super::yaml;
 /// The most items a list can be given by their index: a slip of the finger must not fill the memory.
 const LONGEST: usize = 1024;
 
+/// The most parts a key can have: no setting lies deeper, and what walks down a key must come back.
+pub const DEEPEST: usize = 32;
+
 /// The text is no `KEY=VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PairsError {
@@ -21,6 +24,9 @@ pub enum PairsError {
     /// A key of which a part is empty.
     #[error("{0:?} has an empty part; expected a key such as spawn.hold")]
     EmptyPart(String),
+    /// A key of more than [`DEEPEST`] parts.
+    #[error("a key has more than {DEEPEST} parts; expected a key such as spawn.hold")]
+    TooDeep,
     /// Brackets without a number, or with one too many.
     #[error("{0:?}: expected a number from 0 to {max} in brackets, as in hosts[0]=a.example", max = LONGEST - 1)]
     Index(String),
@@ -68,6 +74,7 @@ fn key(rest: &mut Peekable<Chars<'_>>) -> Result<(String, Vec<Step>), PairsError
             '=' | '.' | '[' if indexed => {}
             other if indexed => return Err(PairsError::AfterIndex(written, other)),
             '=' | '.' | '[' if part.is_empty() => return Err(PairsError::EmptyPart(written)),
+            '=' | '.' | '[' if steps.len() >= DEEPEST => return Err(PairsError::TooDeep),
             '=' | '.' | '[' => steps.push(Step::Key(std::mem::take(&mut part))),
             '\\' => part.extend(rest.next()),
             other => part.push(other),

@@ -51,6 +51,13 @@ impl Problems {
     }
 }
 
+impl Extend<Problems> for Vec<Problem> {
+    fn extend<T: IntoIterator<Item = Problems>>(&mut self, all: T) {
+        all.into_iter()
+            .for_each(|problems| self.extend_from_slice(&problems.0));
+    }
+}
+
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
         Self(vec![problem])

@@ -34,6 +34,7 @@ use folder::{DataFolder, SessionFolder};
 use ports::Ports;
 use record::{Record, RecordError};
 use session::{Outputs, Running, Start};
+use supervisor::MARGIN;
 
 mod config;
 mod environment;
@@ -227,7 +228,7 @@ impl Spawner for LocalSpawner {
                 Some(running) => running.end(id).await,
                 None => Ok(()),
             };
-            recorded.and(ended)
+            recorded.and(ended).and(host.end_left(id).await)
         })
     }
 
@@ -298,6 +299,24 @@ impl Host {
 
     fn lock_sessions(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends what an earlier gateway, one that was killed, left of a session: its supervisors may still be at it.
+    async fn end_left(&self, id: SessionId) -> Result<(), SpawnError> {
+        let folder = self.folder.session(id);
+        let locks = self
+            .services
+            .iter()
+            .map(|(_, spec)| folder.lock(&spec.name));
+        let ends = locks.map(|lock| async move {
+            let left = processes::end_left(&lock, self.config.grace + MARGIN).await;
+            left.map_err(|error| RecordError::Storage(lock, error))
+        });
+        let mut left = Vec::new();
+        for ended in join_all(ends).await {
+            left.extend(ended?);
+        }
+        session::none_of(&left)
     }
 
     /// Reads or writes in the session's folder, off the runtime's threads.

@@ -2,11 +2,11 @@
 
 use std::{fs, path::Path};
 
-use session_gateway::session::SessionId;
+use session_gateway::{activator::Spawner, session::SessionId};
 use tempfile::TempDir;
 
 use crate::{
-    local::bench::{IDLE, PROGRAM, STUBBORN},
+    local::bench::{Bench, IDLE, PROGRAM, STUBBORN},
     support::processes::{self, eventually},
 };
 
@@ -101,4 +101,31 @@ async fn the_next_start_waits_for_what_a_killed_gateway_left() {
     );
     third.kill(|it| it.command == "sleep 4321").await;
     assert!(processes::of(last).is_empty());
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_what_a_killed_gateway_left() {
+    for is_started_again in [false, true] {
+        let bench = Bench::new(&[("app", IDLE)]);
+        bench.start().await;
+        bench.stop().await;
+        let lock = bench.workspace().with_file_name("app.lock");
+        let lock = lock.canonicalize().unwrap();
+        // Found by an id of its own: the shell around it bears the id too, and is none of the session's.
+        let earlier = SessionId::random();
+        let gateway = Held::start(&lock, earlier, "500ms", STUBBORN);
+        gateway.process(|it| it.command == "sleep 1000").await;
+        let holder = gateway.process(|it| it.command == "sleep 4321").await;
+        holder.signal("KILL");
+        if is_started_again {
+            bench.start().await;
+        }
+        bench.spawner.stop(bench.id, &bench.facts).await.unwrap();
+        let left = processes::of(earlier);
+        let left: Vec<_> = left
+            .iter()
+            .filter(|it| !it.command.starts_with("sh -c sleep 4321"))
+            .collect();
+        assert!(left.is_empty(), "left after a stop: {left:?}");
+    }
 }

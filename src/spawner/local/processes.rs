@@ -1,6 +1,11 @@
 //! The machine's processes, read off `/proc`: who is whose child, and who belongs to a service.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use tokio::time::{Instant, sleep};
@@ -37,6 +42,23 @@ pub(super) async fn end_marked(lock: &Path) -> io::Result<Vec<Pid>> {
         signal(marked, Signal::KILL);
         sleep(PAUSE).await;
     }
+}
+
+/// Waits, at most for `patience`, until no supervisor holds this lock file, then kills what bears its mark; returns
+/// what is still there. A lock file that was never made has had no processes.
+pub(super) async fn end_left(lock: &Path, patience: Duration) -> io::Result<Vec<Pid>> {
+    let file = match File::open(lock) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let deadline = Instant::now() + patience;
+    // Shared, and given back with the file: nobody is kept from anything by our having looked.
+    while file.try_lock_shared().is_err() && Instant::now() < deadline {
+        sleep(PAUSE).await;
+    }
+    drop(file);
+    end_marked(lock).await
 }
 
 fn marked(lock: &Path) -> io::Result<Vec<Pid>> {

@@ -53,8 +53,8 @@ struct Program {
     end: oneshot::Sender<()>,
     /// Set before its end is told.
     ended: Arc<AtomicBool>,
-    /// Returns the processes that could not be ended.
-    task: JoinHandle<Vec<Pid>>,
+    /// Returns the processes that could not be ended. `None` once it was waited for: it cannot be a second time.
+    task: Option<JoinHandle<Vec<Pid>>>,
 }
 
 impl Start<'_> {
@@ -96,12 +96,12 @@ impl Start<'_> {
     pub(super) async fn mend(&self, running: &mut Running) -> Result<(), SpawnError> {
         for (service, spec) in self.host.services.iter() {
             let program = &mut running.programs[service.index()];
-            if !program.task.is_finished() {
-                if !program.ended.load(Ordering::Acquire) {
-                    continue;
-                }
-                // Its end has to be told before its successor is, or the successor counts as broken.
-                let _ = (&mut program.task).await;
+            if program.runs() {
+                continue;
+            }
+            // Its end has to be told before its successor is, or the successor counts as broken.
+            if let Some(task) = program.task.take() {
+                let _ = task.await;
             }
             let supervised = self.launch(service, &running.ports).start();
             let supervised = supervised.map_err(unavailable)?;
@@ -166,7 +166,11 @@ impl Start<'_> {
                 }
             }
         });
-        Program { end, ended, task }
+        Program {
+            end,
+            ended,
+            task: Some(task),
+        }
     }
 }
 
@@ -184,18 +188,31 @@ impl Running {
             .unzip();
         drop(ends);
         let mut left = Vec::new();
-        for task in tasks {
+        for task in tasks.into_iter().flatten() {
             // A task that panicked has dropped its pipe: the supervisor ends its service all the same.
             left.extend(task.await.unwrap_or_default());
         }
         self.facts.gone(id, self.uid);
-        if left.is_empty() {
-            return Ok(());
-        }
-        let left: Vec<String> = left.iter().map(ToString::to_string).collect();
-        Err(SpawnError::new(Reason::Unavailable {
-            error: format!("processes {} do not end", left.join(", ")).into(),
-        }))
+        none_of(&left)
+    }
+}
+
+/// # Errors
+/// If there are processes that did not end.
+pub(super) fn none_of(left: &[Pid]) -> Result<(), SpawnError> {
+    if left.is_empty() {
+        return Ok(());
+    }
+    let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+    Err(SpawnError::new(Reason::Unavailable {
+        error: format!("processes {} do not end", left.join(", ")).into(),
+    }))
+}
+
+impl Program {
+    fn runs(&self) -> bool {
+        let is_followed = self.task.as_ref().is_some_and(|task| !task.is_finished());
+        is_followed && !self.ended.load(Ordering::Acquire)
     }
 }
 
