@@ -13,6 +13,8 @@ use crate::session::{Found, Phase, Reason, SessionId, Stage};
 const STYLE: &str = include_str!("pages/style.css");
 /// The last lines of a service's output that a page shows.
 const LINES: usize = 40;
+/// The bytes of a page that they may take, of the 10 KiB that it has with its style sheet.
+const ROOM: usize = 5 * 1024;
 /// The most of such a line, in characters.
 const WIDTH: usize = 160;
 
@@ -226,18 +228,33 @@ fn page(template: &impl Template) -> String {
         .expect("a template of this program renders to memory")
 }
 
-/// The last lines of a program's output, without what a terminal would obey.
+/// The last lines of a program's output, without what a terminal would obey, and no more than a page can hold once
+/// they are escaped.
 fn tail(output: &str) -> String {
-    let lines: Vec<&str> = output.lines().collect();
-    let shown = lines[lines.len().saturating_sub(LINES)..]
-        .iter()
-        .map(|line| {
-            line.chars()
-                .filter(|char| !char.is_control() || *char == '\t')
-                .take(WIDTH)
-                .collect::<String>()
-        });
-    shown.collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<String> = Vec::new();
+    let mut room = ROOM;
+    for line in output.lines().rev().take(LINES) {
+        let shown = line
+            .chars()
+            .filter(|char| !char.is_control() || *char == '\t');
+        let shown: String = shown.take(WIDTH).collect();
+        let size = shown.chars().map(escaped).sum::<usize>() + 1;
+        let Some(left) = room.checked_sub(size) else {
+            break;
+        };
+        room = left;
+        lines.push(shown);
+    }
+    lines.reverse();
+    lines.join("\n")
+}
+
+/// The bytes that a character takes in a page.
+fn escaped(char: char) -> usize {
+    match char {
+        '<' | '>' | '&' | '"' | '\'' => "&#38;".len(),
+        other => other.len_utf8(),
+    }
 }
 
 #[cfg(test)]
@@ -277,6 +294,22 @@ mod tests {
             "{page}"
         );
         assert!(page.len() < LARGEST, "{} bytes", page.len());
+    }
+
+    #[test]
+    fn a_page_stays_small_whatever_a_service_wrote() {
+        for char in ['"', '&', '\u{1f980}', 'x'] {
+            let line = char.to_string().repeat(WIDTH * 2);
+            let output = format!("{line}\n").repeat(LINES * 2) + "the last word";
+            let reason = Reason::Exited {
+                status: ExitStatus::Code(1),
+                output: output.into(),
+            };
+            let id = SessionId::random();
+            let page = failed(FRAME, id, "preview", &reason, Duration::from_secs(5));
+            assert!(page.len() < LARGEST, "{} bytes of {char}", page.len());
+            assert!(page.contains("the last word"), "{page}");
+        }
     }
 
     #[test]
