@@ -153,6 +153,14 @@ impl Preview {
         };
         let headers = answer.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        // Such a file cannot name its encoding, and browsers take it for Windows-1252 unless told.
+        let plain = headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == "text/plain" || kind == "text/markdown");
+        if plain {
+            let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+            headers.insert(header::CONTENT_TYPE, kind);
+        }
         answer
     }
 

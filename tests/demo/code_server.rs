@@ -16,7 +16,7 @@ fn install(page: &str) -> tempfile::TempDir {
     fs::write(root.join("site/index.html"), page).unwrap();
     // "--auth none --bind-addr ADDRESS:PORT": the port is at the end of the fourth.
     let script = format!(
-        "#!/bin/sh\necho $$ >>{root}/starts\nsleep 1000 >/dev/null 2>&1 &\necho $! >>{root}/children\n\
+        "#!/bin/sh\nrm {root}/fails 2>/dev/null && exit 1\necho $$ >>{root}/starts\nsleep 1000 >/dev/null 2>&1 &\necho $! >>{root}/children\n\
          PORT=${{4##*:}} BASE_PATH= WORKSPACE={root}/site exec {program} demo preview\n",
         root = root.display(),
         program = env!("CARGO_BIN_EXE_session-gateway"),
@@ -110,6 +110,19 @@ async fn a_broken_one_leaves_the_place_to_the_editor() {
         1,
         "the verdict is remembered"
     );
+}
+
+#[tokio::test]
+async fn one_that_ended_early_is_tried_again_at_the_next_start() {
+    let folder = install("<title>workbench</title>");
+    fs::write(folder.path().join("fails"), "").unwrap();
+    let service = launch(folder).await;
+    let page = service.get("/").await.body;
+    assert!(page.contains("<title>Editor</title>"), "{page}");
+    let service = launch(service.into_folder()).await;
+    let page = service.get("/").await.body;
+    assert!(page.contains("<title>workbench</title>"), "{page}");
+    end(numbers(&service.folder.path().join("children"))[1]);
 }
 
 /// Ends what the script left behind beside the service.

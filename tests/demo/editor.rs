@@ -153,3 +153,18 @@ async fn the_editor_makes_renames_and_removes_for_its_own_pages_only() {
     paths.sort_unstable();
     assert_eq!(paths, ["a", "c"], "and no file of an unfinished save");
 }
+
+#[tokio::test]
+async fn what_no_file_system_does_is_the_request_s_fault() {
+    let editor = Service::start(&["vscode", "--builtin"], |workspace| {
+        std::fs::create_dir_all(workspace.join("sub")).unwrap();
+    });
+    let long = format!("/api/folder?path={}", "n".repeat(300));
+    for (method, path) in [
+        (Method::POST, "/api/file?path=sub&to=sub/in"),
+        (Method::PUT, &long),
+    ] {
+        let answer = editor.ask(method, path, &[], "").await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
+    }
+}

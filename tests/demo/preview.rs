@@ -44,6 +44,7 @@ fn with_files() -> Service {
         std::fs::create_dir_all(workspace.join("docs/ä b")).unwrap();
         std::fs::write(workspace.join("docs/ä b/index.html"), "<body>inner</body>").unwrap();
         std::fs::write(workspace.join("data.js"), "0123456789").unwrap();
+        std::fs::write(workspace.join("note.txt"), "ä").unwrap();
         std::fs::write(workspace.join(".env"), "SECRET").unwrap();
         std::fs::write(workspace.parent().unwrap().join("outside.txt"), "SECRET").unwrap();
         std::os::unix::fs::symlink("../outside.txt", workspace.join("link.txt")).unwrap();
@@ -77,6 +78,12 @@ async fn files_are_served_as_by_any_web_server() {
     assert_eq!(
         (part.status, part.body.as_str()),
         (StatusCode::PARTIAL_CONTENT, "234")
+    );
+
+    let text = preview.get(&format!("{BASE}/note.txt")).await;
+    assert_eq!(
+        (text.header("content-type"), text.body.as_str()),
+        ("text/plain; charset=utf-8", "ä")
     );
 
     let base = preview.get(&format!("{BASE}?a=1")).await;

@@ -41,6 +41,8 @@ const LARGEST_PAGE: u64 = 1 << 20;
 pub(in crate::demo) enum Unfit {
     #[error("code-server at {} shows no workbench with the Node it runs on", .0.display())]
     Broken(PathBuf),
+    #[error("code-server at {} ended before it showed a page", .0.display())]
+    Ended(PathBuf),
     #[error("code-server at {} was not ready within {} s", .0.display(), LOOK_FOR.as_secs())]
     Slow(PathBuf),
     #[error("cannot run code-server at {}", program.display())]
@@ -128,7 +130,10 @@ async fn works(program: &Path, environment: &Environment, workspace: &Path) -> R
         // Not remembered: the machine may have been busy.
         return Err(Unfit::Slow(program.to_owned()));
     };
-    let works = verdict.map_err(run)?;
+    // Not remembered either: another program may have taken the port it was to try.
+    let Some(works) = verdict.map_err(run)? else {
+        return Err(Unfit::Ended(program.to_owned()));
+    };
     let word = if works { "works" } else { "broken" };
     // Without a memory the next start looks again, which is slow but right.
     let _ = fs::write(&memory, format!("{word}\n{subject}"));
@@ -166,8 +171,8 @@ impl Drop for Trial {
     }
 }
 
-/// Whether its page, on a free port, is the workbench.
-async fn try_out(program: &Path, state: &Path) -> io::Result<bool> {
+/// Whether its page, on a free port, is the workbench; `None` if it ended before it showed one.
+async fn try_out(program: &Path, state: &Path) -> io::Result<Option<bool>> {
     let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = free.local_addr()?;
     drop(free);
@@ -182,10 +187,10 @@ async fn try_out(program: &Path, state: &Path) -> io::Result<bool> {
     let mut trial = Trial(command.spawn()?);
     let verdict = loop {
         if trial.0.try_wait()?.is_some() {
-            break false;
+            break None;
         }
         match look(address, "/").await {
-            Ok(verdict) => break verdict,
+            Ok(verdict) => break Some(verdict),
             Err(_) => sleep(PAUSE).await,
         }
     };

@@ -200,6 +200,8 @@ fn io_status(error: &io::Error) -> StatusCode {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             StatusCode::FORBIDDEN
         }
+        // A folder moved into itself; a name too long for the file system.
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => StatusCode::BAD_REQUEST,
         io::ErrorKind::AlreadyExists => StatusCode::CONFLICT,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             StatusCode::INSUFFICIENT_STORAGE
