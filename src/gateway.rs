@@ -123,9 +123,10 @@ impl Gateway {
     /// Answers a request, whatever becomes of it.
     async fn handle(self: Rc<Self>, request: Request<Incoming>, client: IpAddr) -> Response<Body> {
         let _in_flight = self.meters.request();
-        let asker = Asker::of(&request, &self.shared.services);
         let (head, body) = request.into_parts();
-        let outcome = match self.enter(&head, client) {
+        let route = Route::parse(&self.shared.services, head.uri.path());
+        let asker = Asker::of(&head, route.as_ref().ok());
+        let outcome = match self.enter(&head, route, client) {
             // Boxed, or every idle connection would keep room for a whole request.
             Ok(entry) => Box::pin(self.forward(head, body, entry, &asker)).await,
             Err(error) => Err(error),
@@ -143,9 +144,14 @@ impl Gateway {
     }
 
     /// Checks all that can be checked without waiting, before anything is looked up or started for the request.
-    fn enter(&self, head: &Parts, client: IpAddr) -> Result<Entry, GatewayError> {
+    fn enter(
+        &self,
+        head: &Parts,
+        route: Result<Route<'_>, RouteError>,
+        client: IpAddr,
+    ) -> Result<Entry, GatewayError> {
         let admitted = headers::admit(head)?;
-        let route = Route::parse(&self.shared.services, head.uri.path())?;
+        let route = route?;
         let grant = self.guard.check(head, &admitted)?;
         let intent = intent::intent(head, &admitted, &self.shared.config.link_previews);
         let target = Target::of(route, head.uri.path());

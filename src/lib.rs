@@ -9,9 +9,9 @@
 //! ```text
 //! gateway::listener        accept; one tracked task per connection
 //! Gateway::handle          answer, or turn the error into one (gateway::answer)
+//!   Route::parse           raw path -> session, service, rest | our own page or API        else 404
 //!   Gateway::enter
 //!     headers::admit         framing, Host, target, upgrade: what makes a request unfit      else 4xx, close
-//!     Route::parse           raw path -> session, service, rest | our own page or API        else 404
 //!     Guard::check           host, origin, fetch metadata -> Grant                           else 4xx
 //!     intent                 navigation, api, asset, websocket, ...
 //!   Gateway::forward       our own pages and API have left before this point: gateway::own

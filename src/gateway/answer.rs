@@ -6,11 +6,10 @@
 
 mod code;
 
-use std::{error::Error, fmt::Write as _, time::Duration};
+use std::{cell::OnceCell, error::Error, fmt::Write as _, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -38,22 +37,20 @@ pub(super) struct Asker {
     page: bool,
     session: Option<SessionId>,
     service: Option<Service>,
-    id: Uuid,
+    /// Thought of when it is first asked for: most answers are the service's, and have none.
+    id: OnceCell<Uuid>,
 }
 
 impl Asker {
     /// Reads off a request how its sender is to be answered, before anything is known to be right about it.
-    pub(super) fn of(request: &Request<Incoming>, services: &Services) -> Self {
-        let route = Route::parse(services, request.uri().path()).ok();
-        let service = if let Some(Route::Service { service, .. }) = route {
-            Some(service)
-        } else {
-            None
+    pub(super) fn of(head: &Parts, route: Option<&Route<'_>>) -> Self {
+        let service = match route {
+            Some(Route::Service { service, .. }) => Some(*service),
+            Some(Route::Slash(_) | Route::Page(_) | Route::Own(..)) | None => None,
         };
         let text = |name| {
-            request
-                .headers()
-                .get(name)
+            let value = head.headers.get(name);
+            value
                 .and_then(|value| value.to_str().ok())
                 .unwrap_or_default()
         };
@@ -63,10 +60,15 @@ impl Asker {
         };
         Self {
             page,
-            session: route.map(|route| route.session()),
+            session: route.map(Route::session),
             service,
-            id: Uuid::new_v4(),
+            id: OnceCell::new(),
         }
+    }
+
+    /// The request's id.
+    fn id(&self) -> Uuid {
+        *self.id.get_or_init(Uuid::new_v4)
     }
 
     /// The service that was asked, for figures.
@@ -128,7 +130,7 @@ pub(super) fn html(asker: &Asker, write: impl FnOnce(Frame<'_>) -> String) -> Re
     let nonce = Uuid::new_v4().simple().to_string();
     let page = write(Frame {
         nonce: &nonce,
-        request_id: &asker.id.to_string(),
+        request_id: &asker.id().to_string(),
     });
     let mut response = own(asker, "text/html; charset=utf-8", page);
     let policy = format!(
@@ -174,7 +176,7 @@ fn own(asker: &Asker, content_type: &'static str, content: impl Into<Bytes>) -> 
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
-    let id = HeaderValue::try_from(asker.id.to_string()).expect("a UUID is ASCII");
+    let id = HeaderValue::try_from(asker.id().to_string()).expect("a UUID is ASCII");
     headers.insert(REQUEST_ID, id);
     response
 }
@@ -290,7 +292,7 @@ fn problem(error: &GatewayError, code: Code, asker: &Asker) -> Response<Body> {
         code: name,
         session: asker.session.map(|id| id.to_string()),
         reason,
-        request_id: asker.id.to_string(),
+        request_id: asker.id().to_string(),
     };
     json(asker, "application/problem+json", &problem)
 }
@@ -347,7 +349,7 @@ fn log(error: &GatewayError, code: Code, asker: &Asker) {
         source = cause.source();
     }
     let (request, code, session) = (
-        asker.id,
+        asker.id(),
         code.name(),
         asker.session.map(tracing::field::display),
     );
