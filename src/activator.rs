@@ -12,6 +12,7 @@ mod overview;
 mod phase;
 mod probe;
 mod records;
+mod slot;
 mod spawner;
 mod start;
 mod table;
@@ -25,16 +26,17 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, info};
 
 pub use config::SpawnConfig;
-pub use fact::{Fact, Facts};
+pub use fact::{Fact, Facts, Progress};
 pub use instance::{Instance, InstanceUid, Lease, TunnelGuard};
 pub use overview::Overview;
 pub use phase::{Meanwhile, Trigger, Verdict, overall, phase, verdict};
 pub use probe::{Probe, TcpProbe};
+pub use slot::{Broken, Pending, Slot, Standing};
 pub use spawner::{DefaultPlan, Inspect, Listed, Resolver, Seen, SpawnError, Spawner};
-pub use table::{Broken, Slot, Table, ToProbe, Waiters};
+pub use table::{Table, ToProbe, Waiters};
 
 use crate::{
-    session::{Grant, Intent, Phase, Reason, Service, SessionId},
+    session::{Grant, Intent, Phase, Reason, Service, SessionId, Stage},
     shutdown::Drain,
 };
 use records::Records;
@@ -287,6 +289,12 @@ impl Activator {
             instance.uid(),
             lease.service(),
         ));
+    }
+
+    /// What a start waits for, in order.
+    #[must_use]
+    pub fn stages(&self) -> &'static [Stage] {
+        self.spawner.stages()
     }
 
     /// What is known of all sessions.

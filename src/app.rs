@@ -14,7 +14,7 @@ use anyhow::Context;
 use tokio::{
     runtime::{Builder, LocalOptions, Runtime},
     signal::unix::{Signal, SignalKind, signal},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tracing::{error, info, warn};
 
@@ -40,6 +40,17 @@ pub struct Spawning {
     pub spawner: Arc<dyn Spawner>,
     /// Tells of them.
     pub inspect: Arc<dyn Inspect>,
+}
+
+impl Spawning {
+    /// Both by one.
+    #[must_use]
+    pub fn of(sessions: Arc<impl Spawner + Inspect>) -> Self {
+        Self {
+            spawner: Arc::clone(&sessions) as _,
+            inspect: sessions,
+        }
+    }
 }
 
 /// The runtime for all that is not a byte of somebody's request, with the stages of its end.
@@ -90,6 +101,11 @@ impl Control {
             ending,
             drain,
         })
+    }
+
+    /// Runs a future of the program's beginning on this runtime.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
     }
 
     /// The tasks of this runtime.
@@ -174,14 +190,14 @@ impl App {
         &self.activator
     }
 
-    /// The session used last, to be opened again, or a new one.
+    /// The session used last, to be opened again, or a new one. Waits a second at most for what runs sessions.
     #[must_use]
     pub fn session_to_open(&self) -> SessionId {
         let listed = self
             .control
             .runtime
-            .block_on(self.spawning.inspect.list(None, 1000))
-            .unwrap_or_default();
+            .block_on(async { timeout(LAST_WORDS, self.spawning.inspect.list(None, 1000)).await });
+        let listed = listed.map(Result::unwrap_or_default).unwrap_or_default();
         let last = listed.into_iter().max_by_key(|listed| listed.seen.used);
         last.map_or_else(SessionId::random, |listed| listed.id)
     }

@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod render;
 mod serve;
 mod sessions;
 mod supervise;
@@ -38,6 +39,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Render(render::Render),
     #[command(subcommand)]
     Config(config::Command),
     #[command(subcommand)]
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
+        Command::Render(render) => render.run(),
         Command::Config(command) => command.run(),
         Command::Sessions(command) => command.run(),
         Command::Demo(demo) => demo.run().map_err(Failure::Run),

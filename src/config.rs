@@ -15,6 +15,7 @@ use crate::admin::AdminConfig;
 use crate::gateway::GatewayConfig;
 use crate::session::{Plan, Services};
 use crate::settings::{self, Problem, Problems, Section};
+use crate::spawner::kubernetes::KubernetesConfig;
 use crate::spawner::local::LocalConfig;
 use crate::telemetry::LogConfig;
 
@@ -37,12 +38,25 @@ pub struct Config {
     pub plan: Plan,
     /// Where operators connect.
     pub admin: AdminConfig,
+    /// What runs sessions.
+    pub spawner: SpawnerKind,
     /// How sessions run on this machine.
     pub local: LocalConfig,
+    /// How sessions run on Kubernetes.
+    pub kubernetes: KubernetesConfig,
     /// What is logged, and how it is written.
     pub log: LogConfig,
     /// How long running requests may go on after SIGTERM.
     pub shutdown_grace: Duration,
+}
+
+/// What runs sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpawnerKind {
+    /// Processes of this machine.
+    Local,
+    /// Pods of a cluster.
+    Kubernetes,
 }
 
 /// Where settings come from besides the built-in defaults, each on top of the one before.
@@ -138,7 +152,13 @@ impl Config {
         let project = root.section("project", id);
         let user = root.section("user", id);
         let admin = root.section("admin", AdminConfig::read);
+        let spawners = [
+            ("local", SpawnerKind::Local),
+            ("kubernetes", SpawnerKind::Kubernetes),
+        ];
+        let spawner = root.choice("spawner", &spawners);
         let local = root.section("local", LocalConfig::read);
+        let kubernetes = KubernetesConfig::read(root);
         let log = root.section("log", LogConfig::read);
         let shutdown_grace = root.section("shutdown", |shutdown| shutdown.duration("grace"));
         let mut config = Self {
@@ -150,7 +170,9 @@ impl Config {
                 user: user?,
             },
             admin: admin?,
+            spawner,
             local: local?,
+            kubernetes: kubernetes?,
             log: log?,
             shutdown_grace: shutdown_grace?,
         };
@@ -174,6 +196,22 @@ impl Config {
                  stops sessions. Listen on 127.0.0.1, or set auth.none_is_fine to true if that is fine"
             )
         });
+        match self.spawner {
+            SpawnerKind::Local => self.check_local(root, data),
+            SpawnerKind::Kubernetes => {
+                self.kubernetes.check(root, &self.services);
+                let fine = self.gateway.none_is_fine;
+                root.check(&["auth.none_is_fine", "spawner"], fine, || {
+                    "nobody is asked who they are: whoever reaches the gateway starts pods in the cluster and uses all \
+                     sessions. Set auth.none_is_fine to true if that is fine"
+                        .to_owned()
+                });
+            }
+        }
+    }
+
+    /// Checks what sessions on this machine need.
+    fn check_local(&mut self, root: &mut Section<'_>, data: Option<PathBuf>) {
         if self.local.data.as_os_str().is_empty() {
             root.check(&["local.data"], data.is_some(), || {
                 "is empty, and so is $HOME; set it to a folder for workspaces and records"

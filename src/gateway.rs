@@ -136,8 +136,7 @@ impl Gateway {
         } else {
             By::Gateway
         };
-        let response =
-            outcome.unwrap_or_else(|error| answer::answer(&error, &asker, &self.shared.services));
+        let response = outcome.unwrap_or_else(|error| answer::answer(&error, &asker, &self.shared));
         self.meters
             .answered(asker.service(), by, response.status().as_u16());
         response

@@ -40,7 +40,8 @@
 //! - [`session`]: the vocabulary, pure. [`settings`]: reading configuration, of any kind.
 //! - [`activator`]: holds requests while a session starts; the table, the probes, the traits of the seam.
 //! - [`gateway`]: the request line. [`pages`]: what people see. [`admin`]: the operators' port.
-//! - [`spawner`]: what runs sessions. [`demo`]: the services that run when no commands are configured.
+//! - [`spawner`]: what runs sessions, on this machine or in a cluster. [`demo`]: the services of local sessions without
+//!   commands of their own.
 //! - [`app`]: the composition root. [`cli`], [`config`], [`telemetry`], [`metrics`], [`client`], [`shutdown`].
 
 pub mod activator;

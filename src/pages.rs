@@ -107,9 +107,16 @@ struct Refused<'a> {
     sentence: &'a str,
 }
 
-/// The page of a session, or a service of it, that is starting or being stopped. It asks again every second.
+/// The page of a session, or a service of it, that is starting or being stopped. It asks again every second. `stages`
+/// is what a start waits for, in order.
 #[must_use]
-pub fn waiting(frame: Frame<'_>, id: SessionId, service: &str, phase: &Phase) -> String {
+pub fn waiting(
+    frame: Frame<'_>,
+    id: SessionId,
+    service: &str,
+    phase: &Phase,
+    stages: &[Stage],
+) -> String {
     let (at, elapsed) = match phase {
         Phase::Starting { stage, since } => (Some(*stage), since.elapsed().as_secs()),
         Phase::Idle(_) | Phase::Failed(_) | Phase::Ending | Phase::Running => (None, 0),
@@ -120,9 +127,10 @@ pub fn waiting(frame: Frame<'_>, id: SessionId, service: &str, phase: &Phase) ->
         _ => "later",
     };
     let stages = if at.is_some() {
-        Stage::ALL
-            .map(|stage| (stage.label(), place(stage)))
-            .to_vec()
+        stages
+            .iter()
+            .map(|stage| (stage.label(), place(*stage)))
+            .collect()
     } else {
         vec![]
     };
@@ -264,6 +272,7 @@ mod tests {
     use super::*;
     use crate::session::ExitStatus;
 
+    const STAGES: [Stage; 4] = [Stage::Queue, Stage::Disk, Stage::Process, Stage::Port];
     const FRAME: Frame<'static> = Frame {
         nonce: "NONCE",
         request_id: "REQUEST",
@@ -327,8 +336,8 @@ mod tests {
         let services = vec![view; crate::session::Services::MAX];
         let used = Some("2026-11-25 22:04 UTC".to_owned());
         let pages = [
-            waiting(FRAME, id, "preview", &starting),
-            waiting(FRAME, id, "preview", &Phase::Ending),
+            waiting(FRAME, id, "preview", &starting, &STAGES),
+            waiting(FRAME, id, "preview", &Phase::Ending, &STAGES),
             stopped(FRAME, id, "preview", Found::Stopped, true),
             session(
                 FRAME,

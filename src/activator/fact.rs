@@ -10,6 +10,8 @@ use crate::session::{Reason, Service, SessionId, Stage};
 pub enum Fact {
     /// An instance runs, at these addresses by [`Service::index`].
     Saw(SessionId, InstanceUid, Vec<SocketAddr>),
+    /// An incarnation is there and does not run, or does not run any more.
+    Pending(SessionId, InstanceUid, Progress),
     /// That very instance is being ended.
     Ending(SessionId, InstanceUid),
     /// That very instance is gone. A late word of an old one changes nothing.
@@ -36,6 +38,17 @@ pub enum Fact {
     Mended(SessionId, InstanceUid, Service),
 }
 
+/// Where an incarnation stands that does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// It waits for this, as it should.
+    Waits(Stage),
+    /// Something keeps it from running, which may pass by itself.
+    Stuck(Arc<Reason>),
+    /// It is being ended.
+    Ends,
+}
+
 /// A handle on the table for those who observe.
 #[derive(Debug, Clone)]
 pub struct Facts(Arc<Table>);
@@ -44,6 +57,7 @@ impl Fact {
     pub(super) fn session(&self) -> SessionId {
         match self {
             Self::Saw(id, ..)
+            | Self::Pending(id, ..)
             | Self::Ending(id, ..)
             | Self::Gone(id, ..)
             | Self::Begun(id)
@@ -61,7 +75,7 @@ impl Fact {
 
     /// Whether a session of which nothing is known gets a slot by it: by something that runs or is made to.
     pub(super) fn may_be_first(&self) -> bool {
-        matches!(self, Self::Saw(..) | Self::Begun(_))
+        matches!(self, Self::Saw(..) | Self::Pending(..) | Self::Begun(_))
     }
 }
 
@@ -75,6 +89,11 @@ impl Facts {
     /// An instance runs, at these addresses by [`Service::index`].
     pub fn saw(&self, id: SessionId, uid: InstanceUid, addresses: Vec<SocketAddr>) {
         self.0.apply(Fact::Saw(id, uid, addresses));
+    }
+
+    /// An incarnation is there and does not run, or does not run any more.
+    pub fn pending(&self, id: SessionId, uid: InstanceUid, progress: Progress) {
+        self.0.apply(Fact::Pending(id, uid, progress));
     }
 
     /// That very instance is being ended: its tunnels and bodies end, and nothing new is sent to it.

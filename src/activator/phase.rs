@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::table::Slot;
+use super::slot::{Slot, Standing};
 use crate::session::{Found, Intent, Phase, Service, Stage};
 
 /// Which requests may start a session that was never started or was stopped (`spawn.trigger`).
@@ -46,11 +46,7 @@ pub fn phase(slot: &Slot, service: Service, now: Instant) -> Option<Phase> {
         return Some(Phase::Ending);
     }
     let Some(instance) = &slot.instance else {
-        return match (slot.start, &slot.failure) {
-            (Some((stage, since)), _) => Some(Phase::Starting { stage, since }),
-            (None, Some(failure)) if now < failure.retry_at => Some(Phase::Failed(failure.clone())),
-            (None, _) => None,
-        };
+        return idle(slot, now);
     };
     Some(match (slot.broken(service), slot.start) {
         _ if instance.is_open(service) => Phase::Running,
@@ -66,6 +62,34 @@ pub fn phase(slot: &Slot, service: Service, now: Instant) -> Option<Phase> {
             }
         }
     })
+}
+
+/// What a session without a running instance is.
+fn idle(slot: &Slot, now: Instant) -> Option<Phase> {
+    match (&slot.start, &slot.pending) {
+        (Some((stage, since)), pending) => {
+            let reached = pending.as_ref().map(|pending| &pending.stands);
+            let stage = match reached {
+                Some(Standing::Waits(reached)) => *stage.max(reached),
+                _ => *stage,
+            };
+            let since = *since;
+            Some(Phase::Starting { stage, since })
+        }
+        (None, Some(pending)) => Some(match &pending.stands {
+            Standing::Waits(stage) => Phase::Starting {
+                stage: *stage,
+                since: pending.since,
+            },
+            Standing::Stuck(failure) => Phase::Failed(failure.clone()),
+            Standing::Ends => Phase::Ending,
+        }),
+        (None, None) => {
+            let failure = slot.failure.as_ref();
+            let failure = failure.filter(|failure| now < failure.retry_at);
+            failure.cloned().map(Phase::Failed)
+        }
+    }
 }
 
 /// What a request of this kind gets: README, "What a request gets".

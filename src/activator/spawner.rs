@@ -9,12 +9,15 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::fact::Facts;
-use crate::session::{Found, Grant, Plan, Reason, SessionId};
+use crate::session::{Found, Grant, Plan, Reason, SessionId, Stage};
 
 /// Runs sessions. Every call may be dropped, repeated, or raced by another replica.
 pub trait Spawner: Send + Sync + 'static {
     /// Reports all running sessions, then `synced`, then every change; returns only what no retry mends.
     fn watch(&self, facts: Facts) -> BoxFuture<'_, SpawnError>;
+
+    /// What a start waits for, in order.
+    fn stages(&self) -> &'static [Stage];
 
     /// Reads the durable record of one session past the watch.
     ///

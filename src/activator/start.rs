@@ -57,7 +57,14 @@ impl Activator {
         let turn = self.queue.0.acquire().await;
         turn.as_ref()
             .map_err(|_| SpawnError::new(Reason::Internal))?;
-        facts.stage(id, Stage::Disk);
+        if let Some(first) = self
+            .spawner
+            .stages()
+            .iter()
+            .find(|stage| **stage > Stage::Queue)
+        {
+            facts.stage(id, *first);
+        }
         self.spawner.ensure(id, &plan, &facts).await
     }
 }

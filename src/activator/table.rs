@@ -1,15 +1,13 @@
 //! What is known of sessions, and the one function that writes it.
 //!
 //! Facts come from the spawner's watch and replies, from the probes and from the starts themselves; they all go in by
-//! [`Table::apply`]. What a session's state *is* is computed from its [`Slot`] by [`phase`](super::phase()).
+//! [`Table::apply`]. What they say of one session is its [`Slot`]; what its state *is* is computed from that by
+//! [`phase`](super::phase()).
 //! The map hands out clones and never a guard: one held across an await can freeze the process.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use dashmap::{DashMap, Entry};
@@ -21,41 +19,9 @@ use tokio::{
 use super::{
     fact::Fact,
     instance::{Instance, InstanceUid, Lease},
+    slot::{LAST_RETRY, Slot},
 };
-use crate::session::{Failure, Reason, Service, SessionId, Stage};
-
-/// First pause after a failure; doubled with each further one in a row.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// Longest pause after failures: a person who mends the cause elsewhere and reloads should not wait longer.
-const LAST_RETRY: Duration = Duration::from_secs(300);
-
-/// What the facts say of one session. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Slot {
-    /// What runs.
-    pub instance: Option<Arc<Instance>>,
-    /// Whether the instance is being ended.
-    pub ending: bool,
-    /// The start under way in this replica: what it waits for, and since when.
-    pub start: Option<(Stage, Instant)>,
-    /// The last start, if it failed.
-    pub failure: Option<Failure>,
-    /// Services of the instance that failed.
-    pub broken: Vec<Broken>,
-    /// Those who wait for a change of this session.
-    pub waiters: Arc<Waiters>,
-}
-
-/// A service that failed while its instance goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broken {
-    /// Which one.
-    pub service: Service,
-    /// How.
-    pub failure: Failure,
-    /// Whether it has been started again since: then only the number of attempts still counts.
-    pub mended: bool,
-}
+use crate::session::{Failure, Service, SessionId, Stage};
 
 /// Those who wait for a change of one session.
 #[derive(Debug, Default)]
@@ -125,6 +91,7 @@ impl Table {
     fn change(&self, slot: &mut Slot, fact: Fact, now: Instant) -> bool {
         match fact {
             Fact::Saw(id, uid, addresses) => self.saw(slot, Instance::new(id, uid, addresses)),
+            Fact::Pending(_, uid, progress) => slot.pending(uid, progress, now),
             Fact::Ending(_, uid) => slot.ending(uid),
             Fact::Gone(_, uid) => slot.gone(uid),
             Fact::Begun(_) => {
@@ -165,11 +132,7 @@ impl Table {
             return false;
         }
         let instance = Arc::new(instance);
-        if let Some(old) = slot.instance.replace(Arc::clone(&instance)) {
-            old.end();
-        }
-        slot.ending = false;
-        slot.broken.clear();
+        slot.saw(&instance);
         for service in instance.services() {
             self.probe(&instance, service);
         }
@@ -259,113 +222,5 @@ impl Table {
                 .take_if(|failure| failure.retry_at + LAST_RETRY <= now);
             !slot.is_empty()
         });
-    }
-}
-
-impl Slot {
-    /// How this service failed, unless it has been started again since.
-    #[must_use]
-    pub fn broken(&self, service: Service) -> Option<&Failure> {
-        let broken = self
-            .broken
-            .iter()
-            .find(|broken| broken.service == service)?;
-        (!broken.mended).then_some(&broken.failure)
-    }
-
-    fn incarnation(&self, uid: InstanceUid) -> Option<Arc<Instance>> {
-        self.instance
-            .as_ref()
-            .filter(|instance| instance.uid() == uid)
-            .cloned()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.instance.is_none() && self.start.is_none() && self.failure.is_none()
-    }
-
-    fn ending(&mut self, uid: InstanceUid) -> bool {
-        let Some(instance) = self.incarnation(uid).filter(|_| !self.ending) else {
-            return false;
-        };
-        self.ending = true;
-        instance.end();
-        true
-    }
-
-    fn gone(&mut self, uid: InstanceUid) -> bool {
-        let Some(instance) = self.incarnation(uid) else {
-            return false;
-        };
-        instance.end();
-        self.instance = None;
-        self.ending = false;
-        self.broken.clear();
-        true
-    }
-
-    fn opened(&mut self, uid: InstanceUid, service: Service) -> bool {
-        let Some(instance) = self
-            .incarnation(uid)
-            .filter(|instance| !instance.is_open(service))
-        else {
-            return false;
-        };
-        instance.set_open(service, true);
-        self.broken.retain(|broken| broken.service != service);
-        true
-    }
-
-    fn broke(
-        &mut self,
-        uid: InstanceUid,
-        service: Service,
-        reason: Arc<Reason>,
-        now: Instant,
-    ) -> bool {
-        let Some(instance) = self.incarnation(uid) else {
-            return false;
-        };
-        instance.set_open(service, false);
-        let before = self
-            .broken
-            .iter()
-            .position(|broken| broken.service == service);
-        let before = before.map(|at| self.broken.swap_remove(at).failure);
-        let failure = Failure::after(before.as_ref(), reason, now);
-        self.broken.push(Broken {
-            service,
-            failure,
-            mended: false,
-        });
-        true
-    }
-
-    fn forgive(&mut self, now: Instant) -> bool {
-        let broken = self.broken.iter_mut().map(|broken| &mut broken.failure);
-        let mut any = false;
-        for failure in self.failure.iter_mut().chain(broken) {
-            *failure = Failure {
-                retry_at: now,
-                attempts: 0,
-                reason: Arc::clone(&failure.reason),
-            };
-            any = true;
-        }
-        any
-    }
-}
-
-impl Failure {
-    fn after(before: Option<&Self>, reason: Arc<Reason>, now: Instant) -> Self {
-        let attempts = before.map_or(1, |before| before.attempts.saturating_add(1));
-        let pause = FIRST_RETRY
-            .saturating_mul(1 << (attempts - 1).min(16))
-            .min(LAST_RETRY);
-        Self {
-            reason,
-            retry_at: now + pause,
-            attempts,
-        }
     }
 }

@@ -54,6 +54,10 @@ impl Spawner for FakeSpawner {
         Box::pin(std::future::pending())
     }
 
+    fn stages(&self) -> &'static [Stage] {
+        &[Stage::Queue, Stage::Disk, Stage::Port]
+    }
+
     fn look(&self, _: SessionId) -> BoxFuture<'_, Result<Seen, SpawnError>> {
         self.looks.fetch_add(1, Ordering::Relaxed);
         let found = *self.found.lock().unwrap();

@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::{Failure, Settings, print};
 use crate::app::{App, Control, Spawning};
-use crate::config::environment_of_services;
+use crate::config::{Config, SpawnerKind, environment_of_services};
+use crate::spawner::kubernetes::KubernetesSpawner;
 use crate::spawner::local::{self, LocalSpawner};
 use crate::telemetry;
 
@@ -29,35 +30,68 @@ pub(super) struct Serve {
     /// IP address and port where clients connect; the same as --set listen=ADDRESS
     #[arg(long, value_name = "ADDRESS", value_parser = super::address)]
     listen: Option<SocketAddr>,
+
+    /// What runs sessions, local or kubernetes; the same as --set spawner=NAME
+    #[arg(long, value_name = "NAME")]
+    spawner: Option<String>,
 }
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let listen = self.listen.map(|listen| format!("listen={listen}"));
-        let config = self.settings.load(listen)?;
+        let spawner = self.spawner.map(|spawner| format!("spawner={spawner}"));
+        let config = self.settings.load(listen.into_iter().chain(spawner))?;
         telemetry::init(&config.log).context("logging cannot be started")?;
         let control = Control::start()?;
-        let program = std::env::current_exe().context("the path of this program is not known")?;
-        let local = LocalSpawner::open(local::Parts {
-            config: config.local.clone(),
-            services: config.services.clone(),
-            program,
-            environment: environment_of_services(),
-            drain: control.drain().clone(),
-        });
-        let local = Arc::new(local.context("sessions cannot be run on this machine")?);
-        let spawning = Spawning {
-            spawner: Arc::clone(&local) as _,
-            inspect: Arc::clone(&local) as _,
+        let (spawning, about) = match config.spawner {
+            SpawnerKind::Local => local(&config, &control)?,
+            SpawnerKind::Kubernetes => kubernetes(&config, &control)?,
         };
         let app = App::bind(&config, control, spawning)?;
-        print(&welcome(&app, &local))?;
+        print(&welcome(&app, &about))?;
         Ok(app.run()?)
     }
 }
 
+/// Sessions as processes of this machine, and what a person is to know of them.
+fn local(config: &Config, control: &Control) -> anyhow::Result<(Spawning, String)> {
+    let program = std::env::current_exe().context("the path of this program is not known")?;
+    let local = LocalSpawner::open(local::Parts {
+        config: config.local.clone(),
+        services: config.services.clone(),
+        program,
+        environment: environment_of_services(),
+        drain: control.drain().clone(),
+    });
+    let local = Arc::new(local.context("sessions cannot be run on this machine")?);
+    let about = format!(
+        "Sessions run as processes of this machine, without authentication. {{who}}\nTheir files are in {}. Ctrl-C ends it, \
+         sessions included.\n",
+        local.folder().display()
+    );
+    Ok((Spawning::of(local), about))
+}
+
+/// Sessions as pods of a cluster, and what a person is to know of them.
+fn kubernetes(config: &Config, control: &Control) -> anyhow::Result<(Spawning, String)> {
+    let connect = KubernetesSpawner::connect(
+        config.kubernetes.clone(),
+        config.services.clone(),
+        control.drain().clone(),
+    );
+    let kubernetes = control
+        .block_on(connect)
+        .context("sessions cannot be run on a cluster")?;
+    let about = format!(
+        "Sessions run as pods of the cluster at {}, without authentication. {{who}}\nCtrl-C ends the gateway; sessions go \
+         on.\n",
+        kubernetes.server()
+    );
+    Ok((Spawning::of(Arc::new(kubernetes)), about))
+}
+
 /// What a person is told when everything is there: where to go, and what to know before others are let in.
-fn welcome(app: &App, local: &LocalSpawner) -> String {
+fn welcome(app: &App, about: &str) -> String {
     let (address, admin) = (app.address(), app.admin_address());
     let id = app.session_to_open();
     let who = if address.ip().is_loopback() {
@@ -67,9 +101,8 @@ fn welcome(app: &App, local: &LocalSpawner) -> String {
     };
     format!(
         "session-gateway {version}\n\n  Open a session    http://{address}/{id}/\n  Operators' port   \
-         http://{admin}/api/sessions\n\nSessions run as processes of this machine, without authentication. {who}\nTheir \
-         files are in {folder}. Ctrl-C ends it, sessions included.\n",
+         http://{admin}/api/sessions\n\n{about}",
         version = env!("CARGO_PKG_VERSION"),
-        folder = local.folder().display(),
+        about = about.replace("{who}", who),
     )
 }

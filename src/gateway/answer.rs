@@ -17,11 +17,11 @@ use uuid::Uuid;
 
 pub use code::Code;
 
-use super::{GatewayError, body::Body, headers::AdmitError};
+use super::{GatewayError, Shared, body::Body, headers::AdmitError};
 use crate::{
     activator::ActivateError,
     pages::{self, Frame},
-    session::{Phase, Reason, Route, Service, Services, SessionId},
+    session::{Phase, Reason, Route, Service, SessionId},
 };
 
 /// The name under which a request id is sent.
@@ -83,11 +83,11 @@ impl Asker {
 }
 
 /// The answer to a request that failed.
-pub(super) fn answer(error: &GatewayError, asker: &Asker, services: &Services) -> Response<Body> {
+pub(super) fn answer(error: &GatewayError, asker: &Asker, shared: &Shared) -> Response<Body> {
     let code = Code::of(error);
     log(error, code, asker);
     let mut response = if asker.page {
-        page(error, code, asker, services)
+        page(error, code, asker, shared)
     } else {
         problem(error, code, asker)
     };
@@ -182,11 +182,11 @@ fn own(asker: &Asker, content_type: &'static str, content: impl Into<Bytes>) -> 
 }
 
 /// The page for a person.
-fn page(error: &GatewayError, code: Code, asker: &Asker, services: &Services) -> Response<Body> {
+fn page(error: &GatewayError, code: Code, asker: &Asker, shared: &Shared) -> Response<Body> {
     use ActivateError::{Held, NotReady};
     html(asker, |frame| match error {
         GatewayError::Activate(NotReady(id, phase) | Held(id, phase, _), service, form) => {
-            let service = services.spec(*service).name.as_str();
+            let service = shared.services.spec(*service).name.as_str();
             match phase {
                 Phase::Idle(found) => pages::stopped(frame, *id, service, *found, *form),
                 Phase::Failed(failure) => {
@@ -194,7 +194,7 @@ fn page(error: &GatewayError, code: Code, asker: &Asker, services: &Services) ->
                     pages::failed(frame, *id, service, &failure.reason, retry_in)
                 }
                 Phase::Starting { .. } | Phase::Ending | Phase::Running => {
-                    pages::waiting(frame, *id, service, phase)
+                    pages::waiting(frame, *id, service, phase, shared.activator.stages())
                 }
             }
         }

@@ -40,14 +40,20 @@ pub enum Phase {
     Running,
 }
 
-/// What a start is waiting for, in order.
+/// What a start is waiting for, in order. Which of them there are depends on what runs sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Its turn among other starts.
     Queue,
+    /// Its namespace, and what is in it before anything runs.
+    Namespace,
     /// Its workspace.
     Disk,
+    /// A machine that has room for it.
+    Schedule,
+    /// Its image, and its container.
+    Pull,
     /// Its processes.
     Process,
     /// The service's port.
@@ -66,14 +72,14 @@ pub struct Failure {
 }
 
 impl Stage {
-    /// Every stage, in order.
-    pub const ALL: [Self; 4] = [Self::Queue, Self::Disk, Self::Process, Self::Port];
-
     /// What a person reads.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::Queue => "Waiting for a free place",
+            Self::Namespace => "Making the session's place in the cluster",
+            Self::Schedule => "Finding a machine with room",
+            Self::Pull => "Fetching the image and starting the container",
             Self::Disk => "Preparing the workspace",
             Self::Process => "Starting the service",
             Self::Port => "Waiting for the service to answer",

@@ -44,6 +44,54 @@ pub enum Reason {
         /// The operating system's words, with the path.
         error: Arc<str>,
     },
+    /// The image of the container cannot be had.
+    #[error("the session's image cannot be fetched")]
+    Image {
+        /// The cluster's words.
+        error: Arc<str>,
+    },
+    /// No machine of the cluster takes the session.
+    #[error("no machine has room for the session at present")]
+    Unschedulable {
+        /// The cluster's words, with the resource that is missing.
+        error: Arc<str>,
+    },
+    /// The container cannot be made as it is configured.
+    #[error("the session's container cannot be started")]
+    Container {
+        /// The cluster's words.
+        error: Arc<str>,
+    },
+    /// The container used more memory than it may.
+    #[error("the session used more memory than it may, and was ended, {status}")]
+    OutOfMemory {
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// A Secret that the session needs is not there.
+    #[error("a secret that the session needs is missing")]
+    Secret {
+        /// Which one, and where it was looked for.
+        error: Arc<str>,
+    },
+    /// The cluster does not allow what was asked of it: a quota, a policy, or missing rights.
+    #[error("the cluster refuses to start the session")]
+    Refused {
+        /// The cluster's words.
+        error: Arc<str>,
+    },
+    /// Something of the session's name is there that is not this gateway's to touch.
+    #[error("the session's place in the cluster belongs to something else")]
+    Foreign {
+        /// What it is.
+        error: Arc<str>,
+    },
+    /// Something that has to go first does not.
+    #[error("the session's old {what} has not been removed yet")]
+    Terminating {
+        /// What it is.
+        what: &'static str,
+    },
     /// What runs sessions cannot be reached, or does not take orders now.
     #[error("sessions cannot be started at present")]
     Unavailable {
@@ -74,6 +122,14 @@ impl Reason {
             Self::Unrunnable { .. } => "command_unrunnable",
             Self::NotListening { .. } => "port_not_listening",
             Self::Storage { .. } => "workspace_unusable",
+            Self::Image { .. } => "image_unavailable",
+            Self::Unschedulable { .. } => "unschedulable",
+            Self::Container { .. } => "container_unstartable",
+            Self::OutOfMemory { .. } => "out_of_memory",
+            Self::Secret { .. } => "secret_missing",
+            Self::Refused { .. } => "cluster_refused",
+            Self::Foreign { .. } => "not_ours",
+            Self::Terminating { .. } => "still_terminating",
             Self::Unavailable { .. } => "spawner_unavailable",
             Self::Internal => "start_broke_off",
         }
@@ -84,10 +140,19 @@ impl Reason {
     pub fn detail(&self) -> Option<&str> {
         let text = match self {
             Self::Exited { output, .. } | Self::Abandoned { output, .. } => output,
-            Self::Unrunnable { error } | Self::Storage { error } | Self::Unavailable { error } => {
-                error
-            }
-            Self::NotListening { .. } | Self::Internal => return None,
+            Self::Unrunnable { error }
+            | Self::Storage { error }
+            | Self::Image { error }
+            | Self::Unschedulable { error }
+            | Self::Container { error }
+            | Self::Secret { error }
+            | Self::Refused { error }
+            | Self::Foreign { error }
+            | Self::Unavailable { error } => error,
+            Self::NotListening { .. }
+            | Self::OutOfMemory { .. }
+            | Self::Terminating { .. }
+            | Self::Internal => return None,
         };
         (!text.is_empty()).then_some(&**text)
     }

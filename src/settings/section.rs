@@ -177,6 +177,12 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// Whatever is there, as JSON, for values whose shape somebody else defines. `null` if nothing is.
+    pub fn json(&mut self, key: &str) -> serde_json::Value {
+        let json = self.value(key, "a value", |value| Some(value.json()));
+        json.unwrap_or_default()
+    }
+
     /// What `read` makes of the section `key`. `None`, and a problem, if it is no section.
     pub fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
         let map = self.value(

@@ -193,6 +193,28 @@ impl fmt::Display for Origin {
     }
 }
 
+impl Value {
+    /// The same value as JSON. A number that JSON cannot have is a string.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match self {
+            Self::Null => Json::Null,
+            Self::Bool(flag) => Json::Bool(*flag),
+            Self::Number(text) => {
+                serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.clone()))
+            }
+            Self::String(text) => Json::String(text.clone()),
+            Self::List(items) => items.iter().map(|item| item.value.json()).collect(),
+            Self::Map(map) => map
+                .iter()
+                .filter(|(_, _, node)| node.value != Self::Null)
+                .map(|(key, _, node)| (key.to_owned(), node.value.json()))
+                .collect(),
+        }
+    }
+}
+
 /// What was found, for a message that says what was expected instead.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -36,6 +36,15 @@ pub fn parse(text: &str, origin: &dyn Fn(u64) -> Origin) -> Result<Node, YamlErr
     })
 }
 
+/// A document of strings, numbers, lists and mappings.
+///
+/// # Panics
+/// Never for such a document.
+#[must_use]
+pub fn text(document: &serde_json::Value) -> String {
+    serde_saphyr::to_string(document).expect("JSON is YAML")
+}
+
 /// What serde hands over: each value with its place in the text.
 enum Parsed {
     Null,

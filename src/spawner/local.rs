@@ -163,6 +163,10 @@ impl Spawner for LocalSpawner {
         Box::pin(std::future::pending())
     }
 
+    fn stages(&self) -> &'static [Stage] {
+        &[Stage::Queue, Stage::Disk, Stage::Process, Stage::Port]
+    }
+
     fn look(&self, id: SessionId) -> BoxFuture<'_, Result<Seen, SpawnError>> {
         Box::pin(async move {
             let record = self.host.on_disk(id, Record::read).await?;

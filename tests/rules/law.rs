@@ -26,7 +26,11 @@ const MODULES: &str = "
 /// Crates that only some modules may name, tests apart: what they are good for has one home.
 const CRATES: &str = "
     hyper: gateway client
-    hyper_util: gateway client admin
+    hyper_util: gateway client admin spawner
+    kube: spawner
+    k8s_openapi: spawner
+    rustls: gateway spawner
+    tower: spawner
     axum: admin demo
     tower_http: admin demo
     notify: demo

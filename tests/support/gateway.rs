@@ -18,7 +18,7 @@ use session_gateway::{
     activator::{Facts, Inspect, InstanceUid, Listed, Seen, Slot, SpawnError, Spawner},
     app::{App, Control, Spawning},
     config::Config,
-    session::{Found, Plan, Reason, Service, Services, SessionId},
+    session::{Found, Plan, Reason, Service, Services, SessionId, Stage},
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -201,6 +201,10 @@ impl Spawner for Sessions {
         facts.synced();
         let _ = self.facts.set(facts);
         Box::pin(std::future::pending())
+    }
+
+    fn stages(&self) -> &'static [Stage] {
+        &[Stage::Queue, Stage::Disk, Stage::Process, Stage::Port]
     }
 
     fn look(&self, id: SessionId) -> BoxFuture<'_, Result<Seen, SpawnError>> {

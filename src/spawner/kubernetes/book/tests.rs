@@ -1,0 +1,105 @@
+//! Sequences of what the watch says, and what the table is told.
+
+use uuid::Uuid;
+
+use super::*;
+
+fn view(id: SessionId, uid: u128, address: &str, state: State) -> View {
+    View {
+        id,
+        uid: InstanceUid(Uuid::from_u128(uid)),
+        address: address.parse().ok(),
+        ports: [3000].into(),
+        state,
+        is_helms: false,
+        made: None,
+    }
+}
+
+fn saw(view: &View) -> Word {
+    let address = SocketAddr::new(view.address.expect("an address"), 3000);
+    Word::Saw(view.id, view.uid, vec![address])
+}
+
+fn waits(view: &View) -> Word {
+    Word::Pending(view.id, view.uid, Progress::Waits(Stage::Port))
+}
+
+#[test]
+fn what_has_not_changed_is_not_told_again() {
+    let mut book = Book::default();
+    let one = view(SessionId::random(), 1, "10.0.0.1", State::Runs);
+    assert_eq!(book.learn(one.clone()), [saw(&one)]);
+    assert_eq!(book.learn(one.clone()), []);
+    assert_eq!(book.forget(one.uid), [Word::Gone(one.id, one.uid)]);
+    assert_eq!(book.forget(one.uid), []);
+}
+
+#[test]
+fn two_pods_with_one_address_are_both_not_routed_to_until_one_is_gone() {
+    let mut book = Book::default();
+    let one = view(SessionId::random(), 1, "10.0.0.1", State::Runs);
+    let other = view(SessionId::random(), 2, "10.0.0.1", State::Runs);
+    assert_eq!(book.learn(one.clone()), [saw(&one)]);
+    let mut words = book.learn(other.clone());
+    words.sort_by_key(|word| *word != waits(&one));
+    assert_eq!(words, [waits(&one), waits(&other)]);
+    assert_eq!(
+        book.forget(one.uid),
+        [Word::Gone(one.id, one.uid), saw(&other)]
+    );
+}
+
+#[test]
+fn an_address_is_free_once_its_pod_is_being_deleted() {
+    let mut book = Book::default();
+    let one = view(SessionId::random(), 1, "10.0.0.1", State::Runs);
+    let other = view(SessionId::random(), 2, "10.0.0.1", State::Runs);
+    book.learn(one.clone());
+    let ends = view(one.id, 1, "10.0.0.1", State::Ends);
+    assert_eq!(book.learn(ends), [Word::Ending(one.id, one.uid)]);
+    assert_eq!(book.learn(other.clone()), [saw(&other)]);
+    assert_eq!(book.forget(one.uid), [Word::Gone(one.id, one.uid)]);
+}
+
+#[test]
+fn what_a_list_does_not_name_is_gone_and_the_rest_is_untouched() {
+    let mut book = Book::default();
+    let one = view(SessionId::random(), 1, "10.0.0.1", State::Runs);
+    let other = view(SessionId::random(), 2, "10.0.0.2", State::Runs);
+    book.learn(one.clone());
+    book.learn(other.clone());
+    book.begin();
+    assert_eq!(book.learn(other.clone()), []);
+    assert_eq!(book.end(), [Word::Gone(one.id, one.uid)]);
+    assert!(book.knows(other.uid));
+}
+
+#[test]
+fn an_event_counts_while_its_pod_waits() {
+    let mut book = Book::default();
+    let id = SessionId::random();
+    let waiting = view(id, 1, "", State::Waits(Stage::Pull));
+    book.learn(waiting.clone());
+    assert_eq!(book.waiting(), std::slice::from_ref(&waiting));
+    let reason = Reason::Storage {
+        error: "FailedMount: no disk".into(),
+    };
+    let stuck = Word::Pending(id, waiting.uid, Progress::Stuck(Arc::new(reason.clone())));
+    assert_eq!(book.heard(waiting.uid, reason), Some(stuck));
+    assert_eq!(book.waiting(), []);
+    let runs = view(id, 1, "10.0.0.1", State::Runs);
+    assert_eq!(book.learn(runs.clone()), [saw(&runs)]);
+    let again = Word::Pending(id, waiting.uid, Progress::Waits(Stage::Pull));
+    assert_eq!(book.learn(waiting), [again]);
+}
+
+#[test]
+fn a_pod_that_ended_for_good_is_gone_though_it_is_still_there() {
+    let mut book = Book::default();
+    let one = view(SessionId::random(), 1, "10.0.0.1", State::Runs);
+    book.learn(one.clone());
+    let over = view(one.id, 1, "10.0.0.1", State::Over);
+    assert_eq!(book.learn(over.clone()), [Word::Gone(one.id, one.uid)]);
+    assert_eq!(book.learn(over), []);
+}

@@ -1,0 +1,57 @@
+//! The durable record of a session: annotations of its account. It outlives the pod, and any replica reads it.
+
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::ServiceAccount, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde_json::{Value, json};
+
+use super::{
+    names::{HELM, MANAGED_BY, PROJECT, STATE, STOPPED, USED, USER, UUID},
+    objects::{annotation, label},
+};
+use crate::{
+    activator::{Listed, Seen},
+    session::{Found, Plan},
+};
+
+/// What the record says. What Helm installed should always run: its Deployment sees to it.
+pub(super) fn seen(account: &ServiceAccount) -> Seen {
+    let meta = &account.metadata;
+    let found = match annotation(meta, STATE) {
+        Some(STOPPED) => Found::Stopped,
+        Some(_) => Found::Vanished,
+        None if is_helms(meta) => Found::Vanished,
+        // Made, and not yet said to run: a start broke off before it had made anything that runs.
+        None => Found::Absent,
+    };
+    let used = annotation(meta, USED).and_then(|time| time.parse::<Timestamp>().ok());
+    Seen { found, used }
+}
+
+/// The session in a list for people.
+pub(super) fn listed(account: &ServiceAccount) -> Option<Listed> {
+    let meta = &account.metadata;
+    let id = |key| {
+        annotation(meta, key)
+            .or(label(meta, key))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    Some(Listed {
+        id: label(meta, UUID)?.parse().ok()?,
+        seen: seen(account),
+        plan: Plan {
+            project: id(PROJECT),
+            user: id(USER),
+        },
+    })
+}
+
+/// Whether a chart's release made the object.
+pub(super) fn is_helms(meta: &ObjectMeta) -> bool {
+    label(meta, MANAGED_BY) == Some(HELM)
+}
+
+/// The patch that sets one annotation of an account.
+pub(super) fn annotate(key: &str, value: &str) -> Value {
+    json!({ "metadata": { "annotations": { key: value } } })
+}

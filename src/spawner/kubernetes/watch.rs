@@ -1,0 +1,262 @@
+//! Learning of pods: one watch over all of them, and the events of those that wait.
+//!
+//! A watch that ends goes on from where it was; only one that is too old to go on begins with a new list. Nothing
+//! here is on the way of a request.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::{
+    api::ListParams,
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, watcher},
+    },
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, interval, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    Cluster,
+    book::{Book, Word},
+    client::words,
+    names::{self, UUID},
+    status::{View, view},
+};
+use crate::{
+    activator::{Facts, InstanceUid},
+    session::{Reason, SessionId},
+};
+
+/// How long one watch lasts, in seconds: a connection that died without a word is noticed five seconds after.
+const WATCH: u32 = 60;
+/// Pods in one page of a list: a page of large pods takes half a megabyte.
+const PAGE: u32 = 100;
+/// First and longest pause before a watch that failed begins again: an API server that comes back is noticed at once.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How often the events of pods that wait are looked for, at first; then less and less often.
+const EVENTS: Duration = Duration::from_secs(1);
+/// The longest pause between two looks at the events of one pod.
+const RARELY: Duration = Duration::from_secs(30);
+/// The events that say why a pod waits, of the pod itself and of its claim. The rest is normal, or is said in the
+/// pod's status too.
+const TELLING: [&str; 6] = [
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedMapVolume",
+    "FailedCreatePodSandBox",
+    "ProvisioningFailed",
+    "FailedBinding",
+];
+
+/// What is known of pods, shared by the watch and by those who make and delete them.
+#[derive(Default)]
+pub(super) struct Pods {
+    book: Mutex<Book>,
+    changed: Notify,
+}
+
+impl Pods {
+    fn change<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
+        let changed = change(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_waiters();
+        changed
+    }
+
+    /// Whether a chart's release keeps the session's pod.
+    pub(super) fn is_helms(&self, id: SessionId) -> bool {
+        self.change(|book| book.is_helms(id))
+    }
+
+    /// Waits until the watch has shown this pod, or that it is gone; returns whether it did in time.
+    pub(super) async fn until(&self, uid: InstanceUid, is_there: bool, limit: Duration) -> bool {
+        let shown = async {
+            loop {
+                let changed = self.changed.notified();
+                let known = self
+                    .book
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .knows(uid);
+                if known == is_there {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        timeout(limit, shown).await.is_ok()
+    }
+}
+
+/// The pauses of the watch.
+#[derive(Debug, Clone, Default)]
+struct Pauses(u32);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let (first, last) = PAUSES;
+        let pause = first.saturating_mul(1 << self.0.min(10)).min(last);
+        self.0 += 1;
+        Some(pause)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
+}
+
+/// Watches until the process ends.
+pub(super) async fn run(cluster: &Cluster, facts: &Facts) {
+    tokio::join!(pods(cluster, facts), events(cluster, facts));
+}
+
+async fn pods(cluster: &Cluster, facts: &Facts) {
+    let template = &cluster.config.namespace;
+    let pods = if template.is_shared() {
+        cluster.api.within::<Pod>(&template.0)
+    } else {
+        cluster.api.everywhere::<Pod>()
+    };
+    let config = watcher::Config::default()
+        .labels(UUID)
+        .timeout(WATCH)
+        .page_size(PAGE);
+    let mut stream = watcher(pods, config).backoff(Pauses::default()).boxed();
+    let read = |pod: &Pod| view(pod, template, &cluster.services);
+    let mut failing = false;
+    while let Some(event) = stream.next().await {
+        let words = match event {
+            Err(error) => {
+                if !failing {
+                    let error = told(&error);
+                    warn!(
+                        error,
+                        "pods cannot be watched: sessions stay as they were last seen, until the API server answers"
+                    );
+                }
+                failing = true;
+                continue;
+            }
+            Ok(watcher::Event::Init) => cluster.pods.change(|book| {
+                book.begin();
+                vec![]
+            }),
+            Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) => match read(&pod) {
+                Some(view) => cluster.pods.change(|book| book.learn(view)),
+                None => vec![],
+            },
+            Ok(watcher::Event::Delete(pod)) => match read(&pod) {
+                Some(view) => cluster.pods.change(|book| book.forget(view.uid)),
+                None => vec![],
+            },
+            Ok(watcher::Event::InitDone) => {
+                let words = cluster.pods.change(Book::end);
+                tell(facts, words);
+                facts.synced();
+                info!("pods are watched");
+                failing = false;
+                continue;
+            }
+        };
+        failing = false;
+        tell(facts, words);
+    }
+}
+
+/// What a failed watch says, with the API server's own words.
+fn told(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => words(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        watcher::Error::NoResourceVersion => error.to_string(),
+    }
+}
+
+pub(super) fn tell(facts: &Facts, words: impl IntoIterator<Item = Word>) {
+    for word in words {
+        match word {
+            Word::Saw(id, uid, addresses) => facts.saw(id, uid, addresses),
+            Word::Pending(id, uid, progress) => facts.pending(id, uid, progress),
+            Word::Ending(id, uid) => facts.ending(id, uid),
+            Word::Gone(id, uid) => facts.gone(id, uid),
+        }
+    }
+}
+
+/// Looks for the events of pods that wait, since their status does not say why. None waits: no call.
+async fn events(cluster: &Cluster, facts: &Facts) {
+    let mut ticks = interval(EVENTS);
+    let mut next: HashMap<InstanceUid, (Instant, Duration)> = HashMap::new();
+    loop {
+        ticks.tick().await;
+        let waiting = cluster.pods.change(|book| book.waiting());
+        next.retain(|uid, _| waiting.iter().any(|view| view.uid == *uid));
+        for view in waiting {
+            let now = Instant::now();
+            let Some((at, pause)) = next.get_mut(&view.uid) else {
+                // It may be about to run.
+                next.insert(view.uid, (now + EVENTS, EVENTS));
+                continue;
+            };
+            if now < *at {
+                continue;
+            }
+            *pause = (*pause * 2).min(RARELY);
+            *at = now + *pause;
+            if let Some(reason) = telling(cluster, &view).await {
+                tell(
+                    facts,
+                    cluster.pods.change(|book| book.heard(view.uid, reason)),
+                );
+            }
+        }
+    }
+}
+
+/// Why this pod waits, in the words of the newest event about it or its disk.
+async fn telling(cluster: &Cluster, view: &View) -> Option<Reason> {
+    let events = cluster
+        .api
+        .within::<Event>(&cluster.config.namespace.of(view.id));
+    let mut newest: Option<(Option<k8s_openapi::jiff::Timestamp>, Event)> = None;
+    for name in [names::base(view.id), names::claim(view.id)] {
+        let about = ListParams::default()
+            .fields(&format!("involvedObject.name={name}"))
+            .limit(PAGE);
+        let listed = cluster.api.call(|| events.list(&about)).await;
+        for event in listed.map(|list| list.items).unwrap_or_default() {
+            let time = event.last_timestamp.as_ref().map(|time| time.0);
+            let time = time.or(event.event_time.as_ref().map(|time| time.0));
+            let is_of_now = view
+                .made
+                .is_none_or(|made| time.is_none_or(|time| time >= made));
+            let is_telling = TELLING.contains(&event.reason.as_deref().unwrap_or_default());
+            if is_telling && is_of_now && newest.as_ref().is_none_or(|(old, _)| *old <= time) {
+                newest = Some((time, event));
+            }
+        }
+    }
+    let (_, event) = newest?;
+    let reason = event.reason.unwrap_or_default();
+    let error: Arc<str> = format!("{reason}: {}", event.message.unwrap_or_default()).into();
+    Some(if reason == "FailedCreatePodSandBox" {
+        Reason::Container { error }
+    } else {
+        Reason::Storage { error }
+    })
+}
