@@ -12,6 +12,7 @@ def main() -> int:
     result = unittest.TextTestRunner(verbosity=1).run(tests)
     # A test of several cases has one failure for each of them, and fails once.
     failed = len({getattr(test, "test_case", test).id() for test, _ in result.failures + result.errors})
+    sys.stderr.flush()
     print(f"{result.testsRun - failed} passed\n{failed} failed")
     return 1 if failed else 0
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -31,12 +32,6 @@ def load(text: str) -> list[Any]:
     yaml = YAML(typ="safe", pure=True)
     yaml.version = (1, 1)
     return [document for document in yaml.load_all(text) if document is not None]
-
-
-def dump(value: Any, path: Path) -> None:
-    """Writes a file of values."""
-    with path.open("w") as file:
-        YAML(typ="safe", pure=True).dump(value, file)
 
 
 @dataclass(frozen=True)
@@ -74,8 +69,8 @@ class Chart:
         with tempfile.TemporaryDirectory() as folder:
             files = []
             if values is not None:
-                dump(values, Path(folder, "values.yaml"))
-                files = ["--values", f"{folder}/values.yaml"]
+                Path(folder, "values.json").write_text(json.dumps(values))
+                files = ["--values", f"{folder}/values.json"]
             options = [word for pair in sets for word in ("--set", pair)]
             return helm("template", self.release, chart or self.path, *CLUSTER,
                         "--namespace", namespace or self.namespace, *files, *options)
