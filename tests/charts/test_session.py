@@ -181,8 +181,7 @@ class PodTemplate(unittest.TestCase):
             "name": "session",
             "env": [{"name": "USER_ID", "value": "other"}, {"name": "NEW", "value": "new"}],
             "ports": [{"containerPort": 3001, "hostPort": 3001}, {"containerPort": 9229, "name": "debug"}],
-            "volumeMounts": [{"mountPath": "/workspace", "name": "workspace", "subPath": "a"},
-                             {"mountPath": "/cache", "name": "cache"}],
+            "volumeMounts": [{"mountPath": "/cache", "name": "cache"}, {"mountPath": "/workspace", "subPath": "a"}],
         }
         volumes = [{"name": "cache", "emptyDir": {}}]
         values = {"podTemplate": {"spec": {"containers": [session], "volumes": volumes}}}
@@ -193,8 +192,11 @@ class PodTemplate(unittest.TestCase):
         self.assertEqual(environment(values=values)["USER_ID"], "other")
         self.assertEqual([port["containerPort"] for port in merged["ports"]], [3000, 3001, 8080, 9229])
         self.assertEqual(merged["ports"][1], {**before["ports"][1], "hostPort": 3001})
-        self.assertEqual(merged["volumeMounts"], session["volumeMounts"])
+        self.assertEqual(merged["volumeMounts"], [{**before["volumeMounts"][0], "subPath": "a"},
+                                                  {"mountPath": "/cache", "name": "cache"}])
         self.assertEqual([volume["name"] for volume in pod(values=values)["spec"]["volumes"]], ["workspace", "cache"])
+        secrets = {"image": {"pullSecrets": ["a"]}, "podTemplate": {"spec": {"imagePullSecrets": [{"name": "b"}]}}}
+        self.assertEqual(pod(values=secrets)["spec"]["imagePullSecrets"], [{"name": "a"}, {"name": "b"}])
 
     def test_other_lists_are_replaced(self):
         values = {"tolerations": [{"key": "a"}], "podTemplate": {"spec": {"tolerations": [{"key": "b"}]}}}

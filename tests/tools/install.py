@@ -133,7 +133,8 @@ def go_program(name: str, package: str) -> Path:
     go = shutil.which("go") or missing("go is not on PATH; to get it: https://go.dev/dl, 1.26 or later")
 
     def make(new: Path) -> None:
-        install([go, "install", "-trimpath", package], minutes=20, GOBIN=str(new), CGO_ENABLED="0")
+        # A module cache that can be written can be removed, which a home folder for a test has to be.
+        install([go, "install", "-trimpath", "-modcacherw", package], minutes=20, GOBIN=str(new), CGO_ENABLED="0")
 
     # Without this file in its key: compiling takes minutes, and no edit here makes another program.
     return cache.keep(name, cache.key(package), make) / name

@@ -1,21 +1,15 @@
 {{/*
 Merges one object over another, in place, as Kubernetes does it (strategic merge patch): objects field by field, lists
 whose items have a key item by item, all other values as a whole; null removes a field.
-Takes a dict: base, over. A list is known by the name of its field, which is unambiguous within a pod's template.
+Takes a dict: base, over. A list is known by the name of its field, which is unambiguous within a pod's template. Only
+lists that the chart's own template may have are here: any other comes as it is.
 */}}
 {{- define "session.merge" -}}
 {{- $keys := dict
   "containers" "name"
   "env" "name"
-  "ephemeralContainers" "name"
-  "hostAliases" "ip"
   "imagePullSecrets" "name"
-  "initContainers" "name"
   "ports" "containerPort"
-  "resourceClaims" "name"
-  "schedulingGates" "name"
-  "topologySpreadConstraints" "topologyKey"
-  "volumeDevices" "devicePath"
   "volumeMounts" "mountPath"
   "volumes" "name"
 -}}
