@@ -15,6 +15,10 @@ func init() {
 }
 
 func runKwok([]string) int {
+	// The other components put a flag "version" of their own there, which kwok's command cannot read.
+	pflag.CommandLine = pflag.NewFlagSet("kwok", pflag.ContinueOnError)
+	// The Kubernetes components leave global flags there, which kwok would take for its own.
+	pflag.CommandLine = pflag.NewFlagSet("kwok", pflag.ExitOnError)
 	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
 	flags.ParseErrorsAllowlist.UnknownFlags = true
 	flags.Usage = func() {}
