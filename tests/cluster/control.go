@@ -2,7 +2,8 @@
 // HTTP with JSON; errors are answered as {"error": "..."} with status 400, 404 or 500.
 //
 //	POST   /relays                 {"token": "..."}           -> {"id": 1, "server": "URL", "kubeconfig": "PATH"}
-//	                               Without a token, or without a body, the kubeconfig holds an administrator's.
+//	                               Without a token, or without a body, the kubeconfig holds an administrator's. (kubectl
+//	                               sends no tokens over plain HTTP: a relay is not for it.)
 //	DELETE /relays/{id}
 //	GET    /relays/{id}/calls      -> [{"verb": "get", "group": "", "resource": "pods/log", ...}], see calls.go
 //	DELETE /relays/{id}/calls      Forgets them.

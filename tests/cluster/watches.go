@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // watches are those of one relay.
@@ -159,7 +161,10 @@ func readEvents(ctx context.Context, response *http.Response, isJSON bool, event
 
 // writeExpired writes the last event of a watch whose version is too old.
 func writeExpired(w http.ResponseWriter, c *call) {
-	line, err := json.Marshal(map[string]any{"type": "ERROR", "object": expired.status(c)})
+	line, err := json.Marshal(struct {
+		Type   string      `json:"type"`
+		Object meta.Status `json:"object"`
+	}{"ERROR", expired.status(c)})
 	if err != nil {
 		panic(err)
 	}
