@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"time"
 
 	core "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
@@ -19,17 +21,40 @@ const (
 	podRange = "127.8.0.0/15"
 )
 
+// logsOfPods makes one file, which tests may write to, the log of every container of the fake node. Its lines are as a
+// container runtime writes them: "2026-01-31T00:00:00.0Z stdout F text".
+const logsOfPods = `
+---
+apiVersion: kwok.x-k8s.io/v1alpha1
+kind: ClusterLogs
+metadata: {name: all}
+spec: {logs: [{logsFile: %[1]q, previousLogsFile: %[1]q}]}
+`
+
 // startFakeNode starts kwok and makes its node. It is back when the node takes pods.
 func (p *plane) startFakeNode(ctx context.Context) error {
 	stages, err := stageFile()
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(p.path("stages.yaml"), []byte(stages), 0o600); err != nil {
+	files := map[string]string{
+		"stages.yaml": stages + fmt.Sprintf(logsOfPods, p.path("pods.log")),
+		"pods.log":    fmt.Sprintf("%s stdout F The log of a fake pod.\n", time.Now().UTC().Format(time.RFC3339Nano)),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(p.path(name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	port, err := freePort("127.0.0.1")
+	if err != nil {
 		return err
 	}
 	err = p.family.component("kwok", "--kubeconfig="+p.kubeconfig("kwok"), "--config="+p.path("stages.yaml"),
-		"--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--cidr="+podRange, "--node-ip=127.0.0.1")
+		"--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--cidr="+podRange, "--node-ip=127.0.0.1",
+		// Where the API server asks for logs.
+		"--node-port="+strconv.Itoa(port), "--server-address=127.0.0.1:"+strconv.Itoa(port),
+		"--tls-cert-file="+p.keys.Certificate, "--tls-private-key-file="+p.keys.Key)
 	if err != nil {
 		return err
 	}

@@ -153,23 +153,11 @@ func (p *plane) client() (*kubernetes.Clientset, error) {
 // start starts the control plane, with more arguments for the API server if there are any. It is back when the API
 // server is ready; the others are starting then.
 func (p *plane) start(ctx context.Context, apiserverArguments ...string) error {
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(p.etcdPort))
-	client := "http://" + address
+	client := "http://127.0.0.1:" + strconv.Itoa(p.etcdPort)
 	// With one member nobody connects to the peers' port, but etcd wants one: the kernel chooses it.
 	err := p.family.component("etcd", "--name=cluster", "--data-dir="+p.path("etcd"), "--unsafe-no-fsync",
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls=http://127.0.0.1:0", "--log-level=warn")
-	if err != nil {
-		return err
-	}
-	// An API server that finds no etcd tries again only after a second.
-	err = p.wait(ctx, "etcd", func(context.Context) error {
-		connection, err := net.Dial("tcp", address)
-		if err == nil {
-			connection.Close()
-		}
-		return err
-	})
 	if err != nil {
 		return err
 	}
