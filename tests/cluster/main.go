@@ -1,5 +1,11 @@
 // Command cluster is a real Kubernetes control plane for the tests, as one program: the first argument chooses the
 // component. `up` starts a whole cluster by running the other components of the same program as its children.
+//
+// It is built with CGO_ENABLED=0, and with the version that the servers are to tell, which Helm reads:
+//
+//	go build -trimpath -ldflags "-s -w -X $V.gitVersion=v1.36.3 -X $V.gitMajor=1 -X $V.gitMinor=36 -X $V.gitTreeState=clean"
+//
+// where V is k8s.io/component-base/version. Helm is a tool of the same module: `go build helm.sh/helm/v3/cmd/helm`.
 package main
 
 import (

@@ -9,7 +9,7 @@
 //	cluster.test/fail         image, image-name, never-pull, config, command or mount: its container does not come to run;
 //	                          crash or oom: its container runs, ends, and is not started again; unready: it runs, but is
 //	                          never Ready; evicted: it has failed for good; unschedulable: it gets no node.
-//	cluster.test/message      The failure's message, instead of its usual one.
+//	cluster.test/message      The failure's message in its status, instead of its usual one. Events keep theirs.
 package main
 
 import (
