@@ -3,6 +3,7 @@
 //! One binary, since linking costs more than most of the tests.
 #![allow(
     clippy::disallowed_methods,
+    clippy::large_futures,
     clippy::unwrap_used,
     missing_docs,
     unreachable_pub,
@@ -13,6 +14,7 @@ mod admin;
 mod config;
 mod crash;
 mod demo;
+mod kubernetes;
 mod local;
 mod routing;
 mod rules;

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod client;
+pub mod cluster;
 mod gateway;
 pub mod processes;
 pub mod serve;

@@ -79,7 +79,8 @@ impl Start {
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(tracing::field::display);
-                warn!(session = %self.id, ?took, %error, cause, "session not started");
+                let detail = error.reason.detail();
+                warn!(session = %self.id, ?took, %error, detail, cause, "session not started");
                 self.table.apply(Fact::Failed(self.id, error.reason));
             }
         }

@@ -128,7 +128,9 @@ impl Table {
     }
 
     fn saw(&self, slot: &mut Slot, instance: Instance) -> bool {
-        if slot.incarnation(instance.uid()).is_some() {
+        // A pod whose sandbox was made anew is the same one at another address.
+        let known = slot.incarnation(instance.uid());
+        if known.is_some_and(|known| known.addresses() == instance.addresses()) {
             return false;
         }
         let instance = Arc::new(instance);

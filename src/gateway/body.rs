@@ -174,10 +174,11 @@ impl Streamed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            if self.lease.instance().has_ended() {
-                return Poll::Ready(Some(Err(BodyError::Ended)));
-            }
             let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+                // What has arrived is passed on first: it may be all there is.
+                Poll::Pending if self.lease.instance().has_ended() => {
+                    return Poll::Ready(Some(Err(BodyError::Ended)));
+                }
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(frame) => frame,
             };

@@ -14,6 +14,8 @@ use session_gateway::session::SessionId;
 
 use super::{Reply, client};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_session-gateway");
+
 /// A gateway that runs until it is dropped, and then leaves nothing.
 pub struct Serve {
     child: Child,
@@ -26,13 +28,24 @@ pub struct Serve {
 impl Serve {
     /// Starts the program on free ports and waits for what it says.
     pub fn start(data: &Path, settings: &[String]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_session-gateway"));
+        let mut command = Command::new(PROGRAM);
+        command.arg("serve");
+        command.args(["--set", &format!("local.data={}", data.display())]);
+        Self::spawn(command, settings)
+    }
+
+    /// Starts the program with sessions in the cluster of this kubeconfig.
+    pub fn in_cluster(kubeconfig: &str, settings: &[String]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.arg("serve").env("KUBECONFIG", kubeconfig);
+        Self::spawn(command, settings)
+    }
+
+    fn spawn(mut command: Command, settings: &[String]) -> Self {
         command.args([
-            "serve",
             "--set",
             "listen=127.0.0.1:0,admin.listen=127.0.0.1:0,log.level=warn",
         ]);
-        command.args(["--set", &format!("local.data={}", data.display())]);
         for setting in settings {
             command.args(["--set", setting]);
         }
@@ -59,6 +72,22 @@ impl Serve {
             admin: admin.parse().expect("an address"),
             id: path.trim_matches('/').parse().expect("a session"),
         }
+    }
+
+    /// Its resident memory in bytes.
+    pub fn resident(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("it has memory");
+        let kib: usize = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse().ok())
+            .expect("a number");
+        kib * 1024
     }
 
     /// Sends a signal by its name, such as `KILL`.

@@ -140,6 +140,23 @@ def go_program(name: str, package: str) -> Path:
     return cache.keep(name, cache.key(package), make) / name
 
 
+def cluster() -> Path:
+    """A control plane and a fake node in one program, compiled from the sources of Kubernetes."""
+    go = shutil.which("go") or missing("go is not on PATH; to get it: https://go.dev/dl, 1.26 or later")
+    module = ROOT / "tests/cluster"
+    sources = sorted(path for path in module.iterdir() if path.suffix in [".go", ".mod", ".sum", ".tmpl"])
+    version = "k8s.io/component-base/version."
+    flags = "-s -w " + " ".join(f"-X {version}{name}={value}" for name, value in
+                                [("gitVersion", "v1.36.3"), ("gitMajor", "1"), ("gitMinor", "36"),
+                                 ("gitTreeState", "clean")])
+
+    def make(new: Path) -> None:
+        install([go, "-C", module, "build", "-trimpath", "-modcacherw", "-ldflags", flags, "-o", new / "cluster", "."],
+                minutes=40, CGO_ENABLED="0")
+
+    return cache.keep("cluster", cache.key(*sources, flags), make) / "cluster"
+
+
 def node_modules(source: Path, new: Path) -> None:
     """Installs what a folder's lock file names, exactly."""
     for file in ["package.json", "package-lock.json", ".npmrc"]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cache
+import cluster
 import install
 from report import Outcome, skip
 from shell import ROOT, Ended, Unavailable, run
@@ -135,13 +136,13 @@ def deny(run: Setting) -> Outcome:
     return outcome
 
 
-def nextest(run: Setting, which: str) -> Outcome:
+def nextest(run: Setting, which: str, **env: str) -> Outcome:
     """Runs the tests of one kind."""
     run.with_tools()
     profile = "long" if run.long else "default"
     quiet = ["--status-level", "fail", "--failure-output", "final"]
     ended = run.run("cargo", "nextest", "run", "--locked", "--profile", profile, *quiet, "-E", which,
-                    minutes=60 if run.long else 15)
+                    minutes=60 if run.long else 15, **env)
     summary = r"^ *Summary .* {}"
     return counted("cargo nextest", ended, summary.format(r"(\d+) passed"),
                    summary.format(r"(\d+) (?:failed|timed out|exec failed)"))
@@ -156,7 +157,12 @@ def unit(run: Setting) -> Outcome:
 
 
 def sockets(run: Setting) -> Outcome:
-    return nextest(run, "kind(test) - test(/^rules::/)")
+    return nextest(run, "kind(test) - test(/^(rules|kubernetes)::/)")
+
+
+def kubernetes(run: Setting) -> Outcome:
+    with cluster.up(install.cluster()) as said:
+        return nextest(run, "kind(test) & test(/^kubernetes::/)", SESSION_GATEWAY_TEST_CLUSTER=said)
 
 
 def rules(run: Setting) -> Outcome:
@@ -197,6 +203,7 @@ TIERS = [
     Tier("rules", "which module may name what, and how files are shaped", rules, needs_build=True),
     Tier("unit", "tests of the library and of its documentation", unit, needs_build=True),
     Tier("sockets", "tests of the program over real sockets and processes", sockets, needs_build=True),
+    Tier("kubernetes", "sessions on a real API server, with pods that only seem to run", kubernetes, needs_build=True),
     Tier("browser", "the whole line in Chromium, with code-server", browser, needs_build=True),
 ]
 

@@ -1,0 +1,323 @@
+//! A real control plane with a node whose pods only seem to run, shared by all tests of a run, and gateways on it.
+//!
+//! ```ignore
+//! let relay = Relay::new().await;
+//! let gateway = relay.gateway(&[]).await;
+//! ```
+//!
+//! Every gateway has a [`Relay`] of its own before the API server, which counts its calls and does as told. The pods'
+//! addresses are all of this machine, so one listener of the test itself is that port of every pod.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Namespace, Pod},
+};
+use kube::{
+    Api, Client, Config, Resource,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use session_gateway::session::SessionId;
+use tokio::net::TcpListener;
+
+use super::{DEADLINE, Reply, client, serve::Serve};
+
+/// Where the test command says what it started.
+const CLUSTER: &str = "SESSION_GATEWAY_TEST_CLUSTER";
+
+/// What a client that is no browser sends.
+pub const API: &[(&str, &str)] = &[("accept", "application/json")];
+/// What a browser sends for a page.
+pub const NAVIGATION: &[(&str, &str)] = &[
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-site", "none"),
+    ("accept", "text/html"),
+];
+/// What a browser sends for a script of a page.
+pub const ASSET: &[(&str, &str)] = &[
+    ("sec-fetch-mode", "no-cors"),
+    ("sec-fetch-site", "same-origin"),
+    ("sec-fetch-dest", "script"),
+];
+
+/// The cluster of this run.
+#[derive(Deserialize)]
+struct Cluster {
+    kubeconfig: String,
+    control: String,
+}
+
+/// A way to the API server that does as told.
+pub struct Relay {
+    id: u64,
+    kubeconfig: String,
+    control: SocketAddr,
+    /// For the test's own questions, past the relay.
+    pub client: Client,
+    /// Ports that all pods have.
+    ports: [u16; 3],
+}
+
+/// One call that came through.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Call {
+    pub verb: String,
+    pub resource: String,
+    pub namespace: String,
+    pub name: String,
+    pub status: u16,
+    #[serde(default)]
+    pub cut: String,
+}
+
+impl Cluster {
+    fn of_this_run() -> Self {
+        let said = std::env::var(CLUSTER).unwrap_or_else(|_| {
+            panic!("{CLUSTER} is not set: these tests run by tests/run --only cluster")
+        });
+        serde_json::from_str(&said).expect("it is what the cluster said")
+    }
+}
+
+impl Relay {
+    /// A new relay, and listeners of this test for the pods of its gateways.
+    pub async fn new() -> Self {
+        let cluster = Cluster::of_this_run();
+        let control = cluster
+            .control
+            .trim_start_matches("http://")
+            .parse()
+            .expect("an address");
+        let made = ask(control, Method::POST, "/relays", &Value::Null).await;
+        let kubeconfig = Kubeconfig::read_from(&cluster.kubeconfig).expect("a kubeconfig");
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options);
+        let client = Client::try_from(config.await.expect("a usable one")).expect("a client");
+        let mut ports = [0; 3];
+        for port in &mut ports {
+            *port = pods(|local, path| format!("{local} {path}")).await;
+        }
+        Self {
+            id: made["id"].as_u64().expect("an id"),
+            kubeconfig: made["kubeconfig"].as_str().expect("a path").to_owned(),
+            control,
+            client,
+            ports,
+        }
+    }
+
+    /// A second relay, for another gateway whose pods are the same.
+    pub async fn another(&self) -> Self {
+        let mut other = Self::new().await;
+        other.ports = self.ports;
+        other
+    }
+
+    /// A gateway on this relay, once it knows all pods.
+    pub async fn gateway(&self, settings: &[&str]) -> Serve {
+        let gateway = self.blind_gateway(settings);
+        let ready = async {
+            while gateway.ask("GET", "/readyz").await.status != 200 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, ready)
+            .await
+            .expect("the gateway becomes ready");
+        self.clear().await;
+        gateway
+    }
+
+    /// A gateway on this relay, which may be away.
+    pub fn blind_gateway(&self, settings: &[&str]) -> Serve {
+        let [preview, chat, vscode] = self.ports;
+        let own = [
+            "spawner=kubernetes".to_owned(),
+            "auth.none_is_fine=true".to_owned(),
+            "image.repository=dev-session".to_owned(),
+            format!(
+                "service.preview.port={preview},service.chat.port={chat},service.vscode.port={vscode}"
+            ),
+        ];
+        let settings: Vec<String> = own
+            .into_iter()
+            .chain(settings.iter().map(|&set| set.to_owned()))
+            .collect();
+        Serve::in_cluster(&self.kubeconfig, &settings)
+    }
+
+    /// The calls since they were last forgotten.
+    pub async fn calls(&self) -> Vec<Call> {
+        let calls = ask(
+            self.control,
+            Method::GET,
+            &format!("/relays/{}/calls", self.id),
+            &Value::Null,
+        )
+        .await;
+        serde_json::from_value(calls).expect("calls")
+    }
+
+    /// The calls that requests caused: without the watch, and without the events that are read of pods that wait, which
+    /// may be those of other tests.
+    pub async fn asked(&self) -> Vec<Call> {
+        let mut calls = self.calls().await;
+        calls.retain(|call| call.verb != "watch" && call.resource != "events");
+        calls
+    }
+
+    /// The calls that change something, since they were last forgotten.
+    pub async fn writes(&self) -> Vec<Call> {
+        let mut calls = self.calls().await;
+        calls.retain(|call| !matches!(call.verb.as_str(), "get" | "list" | "watch"));
+        calls
+    }
+
+    /// Forgets the calls.
+    pub async fn clear(&self) {
+        ask(
+            self.control,
+            Method::DELETE,
+            &format!("/relays/{}/calls", self.id),
+            &Value::Null,
+        )
+        .await;
+    }
+
+    /// Does as told from now on; an empty mapping ends it.
+    pub async fn faults(&self, faults: Value) {
+        ask(
+            self.control,
+            Method::PUT,
+            &format!("/relays/{}/faults", self.id),
+            &faults,
+        )
+        .await;
+    }
+
+    /// Ends the running watches, `gone` as too old to go on; returns how many there were.
+    pub async fn end_watches(&self, gone: bool) -> u64 {
+        let path = format!("/relays/{}/end-watches", self.id);
+        let ended = ask(self.control, Method::POST, &path, &json!({ "gone": gone })).await;
+        ended["ended"].as_u64().expect("a number")
+    }
+
+    /// Gives the pod of a session another address.
+    pub async fn move_pod(&self, id: SessionId, address: IpAddr) {
+        let pod = json!({ "namespace": id.to_string(), "name": format!("dev-session-{id}"), "ip": address });
+        ask(self.control, Method::POST, "/pods-address", &pod).await;
+    }
+
+    /// The objects of one kind in a namespace.
+    pub fn within<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The namespaces.
+    pub fn namespaces(&self) -> Api<Namespace> {
+        Api::all(self.client.clone())
+    }
+
+    /// The pod of a session, which must be there.
+    pub async fn pod(&self, id: SessionId) -> Pod {
+        self.within(&id.to_string())
+            .get(&format!("dev-session-{id}"))
+            .await
+            .expect("its pod is there")
+    }
+
+    /// By kind and name, the identities of all that a session has.
+    pub async fn objects(&self, id: SessionId) -> BTreeMap<String, String> {
+        use k8s_openapi::api::core::v1::{
+            LimitRange, PersistentVolumeClaim, ResourceQuota, Secret, Service, ServiceAccount,
+        };
+        use k8s_openapi::api::networking::v1::NetworkPolicy;
+        let mut all = BTreeMap::new();
+        self.add::<Pod>(id, &mut all).await;
+        self.add::<ServiceAccount>(id, &mut all).await;
+        self.add::<PersistentVolumeClaim>(id, &mut all).await;
+        self.add::<LimitRange>(id, &mut all).await;
+        self.add::<ResourceQuota>(id, &mut all).await;
+        self.add::<NetworkPolicy>(id, &mut all).await;
+        self.add::<Service>(id, &mut all).await;
+        self.add::<Secret>(id, &mut all).await;
+        // Every namespace has this one from the cluster itself.
+        all.retain(|name, _| name != "ServiceAccount default");
+        all
+    }
+
+    async fn add<K>(&self, id: SessionId, all: &mut BTreeMap<String, String>)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let list = self
+            .within::<K>(&id.to_string())
+            .list(&Default::default())
+            .await;
+        for object in list.expect("a list") {
+            let meta = object.meta();
+            let name = meta
+                .name
+                .clone()
+                .unwrap_or_default()
+                .replace(&id.to_string(), "UUID");
+            all.insert(
+                format!("{} {name}", K::kind(&())),
+                meta.uid.clone().unwrap_or_default(),
+            );
+        }
+    }
+}
+
+/// Serves a port of all pods; answers with what `tell` makes of the address and the path that were asked.
+pub async fn pods(tell: impl Fn(IpAddr, &str) -> String + Clone + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let local = stream.local_addr().expect("it is connected").ip();
+            let tell = tell.clone();
+            let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
+                let text = tell(local, request.uri().path());
+                async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text)))) }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+        }
+    });
+    port
+}
+
+/// Asks the control server; a refusal is a mistake of the test.
+async fn ask(control: SocketAddr, method: Method, path: &str, body: &Value) -> Value {
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", control.to_string());
+    let request = request
+        .body(Full::new(Bytes::from(body)))
+        .expect("a request");
+    let reply: Reply = client::send(control, request).await;
+    assert_eq!(reply.status, 200, "{path}: {reply:?}");
+    serde_json::from_slice(&reply.body).expect("it answers JSON")
+}
