@@ -1,8 +1,12 @@
 //! Sessions on a real API server, through a relay that counts, delays, cuts and refuses. Nothing runs in their pods.
 
 mod faults;
+mod races;
 mod refusals;
+mod repair;
+mod shape;
 mod steady;
+mod traffic;
 
 use std::collections::BTreeMap;
 
