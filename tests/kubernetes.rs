@@ -1,5 +1,6 @@
 //! Sessions on a real API server, through a relay that counts, delays, cuts and refuses. Nothing runs in their pods.
 
+mod admission;
 mod faults;
 mod races;
 mod refusals;
