@@ -13,12 +13,14 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use serde_json::json;
+use serde_json::{Value, json};
 use session_gateway::session::SessionId;
+use tokio::time::Instant;
 
 use crate::support::{
-    Reply,
+    DEADLINE, Reply,
     cluster::{API, ASSET, Call, NAVIGATION, Relay},
+    serve::try_send_with,
 };
 
 /// The most writes of a first start and of a restart.
@@ -99,6 +101,46 @@ async fn the_first_request_makes_every_object_once_and_the_next_asks_nothing() {
     let pods = [&mut before, &mut after].map(|all| all.remove("Pod dev-session-UUID"));
     assert_ne!(pods[0], pods[1]);
     assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn operators_see_a_session_its_address_and_what_its_container_said_last() {
+    let relay = Relay::new().await;
+    let gateway = relay
+        .gateway(&["project.id=7", "user.id=a@b.example"])
+        .await;
+    let id = SessionId::random();
+    assert_eq!(
+        gateway
+            .send("GET", &format!("/{id}/chat/"), API)
+            .await
+            .status,
+        200
+    );
+    let shown = gateway.ask("GET", &format!("/api/sessions/{id}")).await;
+    let shown: Value = serde_json::from_slice(&shown.body).expect("a session");
+    assert_eq!(
+        (&shown["project"], &shown["user"]),
+        (&json!("7"), &json!("a@b.example"))
+    );
+    let address = relay
+        .pod(id)
+        .await
+        .status
+        .and_then(|status| status.pod_ip)
+        .expect("it runs");
+    let chat = &shown["services"][1];
+    assert!(
+        chat["address"]
+            .as_str()
+            .expect("one")
+            .starts_with(&format!("{address}:")),
+        "{chat}"
+    );
+    let said = shown["services"][0]["output"].as_str().expect("lines");
+    assert!(said.contains("The log of a fake pod."), "{said}");
+    let listed = gateway.ask("GET", "/api/sessions?limit=1000").await;
+    assert!(listed.text().contains(&id.to_string()));
 }
 
 /// Of 400 first requests at two gateways, what each kind is answered, and what is made by all of them.
@@ -182,9 +224,20 @@ async fn a_pod_that_was_deleted_is_replaced_and_one_that_was_stopped_is_not() {
         .await
         .expect("it is deleted");
     // An asset starts nothing that was stopped, but this one should run.
-    let reply = gateway.send("GET", &chat, ASSET).await;
-    assert_eq!(reply.status, 200, "{reply:?}");
-    assert_ne!(relay.pod(id).await.metadata.uid, before);
+    let name = format!("dev-session-{id}");
+    let begun = Instant::now();
+    while pods
+        .get_opt(&name)
+        .await
+        .expect("an answer")
+        .is_none_or(|pod| pod.metadata.uid == before)
+    {
+        assert!(begun.elapsed() < DEADLINE, "it is not replaced");
+        // Cut off if the pod that answers is the one that was deleted.
+        if let Some(reply) = try_send_with(gateway.address, &chat, ASSET).await {
+            assert_eq!(reply.status, 200, "{reply:?}");
+        }
+    }
 
     assert_eq!(
         gateway

@@ -57,6 +57,8 @@ pub const ASSET: &[(&str, &str)] = &[
 struct Cluster {
     kubeconfig: String,
     control: String,
+    /// Of the account that the gateway's chart makes: gateways may do what it may do.
+    token: String,
 }
 
 /// A way to the API server that does as told.
@@ -100,7 +102,13 @@ impl Relay {
             .trim_start_matches("http://")
             .parse()
             .expect("an address");
-        let made = ask(control, Method::POST, "/relays", &Value::Null).await;
+        let made = ask(
+            control,
+            Method::POST,
+            "/relays",
+            &json!({ "token": cluster.token }),
+        )
+        .await;
         let kubeconfig = Kubeconfig::read_from(&cluster.kubeconfig).expect("a kubeconfig");
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(kubeconfig, &options);

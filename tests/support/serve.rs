@@ -121,6 +121,15 @@ pub async fn try_send(address: SocketAddr, method: &str, path: &str) -> Option<R
     client::try_send(address, request(address, method, path, &[])).await
 }
 
+/// As [`try_send`], a GET with these headers.
+pub async fn try_send_with(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Option<Reply> {
+    client::try_send(address, request(address, "GET", path, headers)).await
+}
+
 fn request(
     address: SocketAddr,
     method: &str,

@@ -1,24 +1,93 @@
-"""A cluster for the tests of one run, which ends with it."""
+"""A cluster for the tests of one run, which ends with it, and what its gateways may do there."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import select
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from shell import Unavailable
+from report import Outcome
+from shell import ROOT, Unavailable
 
 # It takes four seconds.
 DEADLINE = 60
+# The release of the gateway's chart whose account all gateways of the tests have.
+RELEASE = "session-gateway"
+NAMESPACE = "default"
+CHART = ROOT / "deploy/charts/session-gateway"
+# What the tests use of it: a quota, and a Secret named `keys`.
+VALUES = ["auth.none_is_fine=true", "config.image.repository=dev-session", "config.quota.pods=1",
+          "config.envSecrets={keys}"]
+
+
+@dataclass
+class Cluster:
+    """A cluster that runs."""
+
+    program: Path
+    # What it said of itself, and the token of the gateways' account.
+    said: dict[str, str]
+
+    def kubectl(self, *words: str, given: str | None = None) -> str:
+        """Runs kubectl as an administrator."""
+        command = [self.program, "kubectl", f"--kubeconfig={self.said['kubeconfig']}", *words]
+        ended = subprocess.run(command, input=given, capture_output=True, text=True)
+        if ended.returncode != 0:
+            raise Unavailable(f"kubectl {' '.join(words)}: {ended.stderr.strip()}")
+        return ended.stdout
+
+    def permit(self, helm: Path) -> None:
+        """Gives the gateways the account and the permissions of the chart, and no more."""
+        shown = [word for name in ["rbac", "serviceaccount"] for word in ["--show-only", f"templates/{name}.yaml"]]
+        sets = [word for value in VALUES for word in ["--set", value]]
+        made = subprocess.run([helm, "template", RELEASE, CHART, "--namespace", NAMESPACE, *shown, *sets,
+                               "--kube-version", "1.36"], capture_output=True, text=True)
+        if made.returncode != 0:
+            raise Unavailable(f"helm template: {made.stderr.strip()}")
+        self.kubectl("apply", "--filename=-", given=made.stdout)
+        self.said["token"] = self.kubectl("create", "token", RELEASE, f"--namespace={NAMESPACE}").strip()
+
+    def audit(self) -> Outcome:
+        """Holds what the gateways did against what they may do."""
+        user = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+        refused, used = set(), set()
+        for line in Path(self.said["audit"]).read_text().splitlines():
+            entry = json.loads(line)
+            if entry["user"]["username"] != user or "objectRef" not in entry:
+                continue
+            what = entry["objectRef"]
+            resource = "/".join(filter(None, [what["resource"], what.get("subresource")]))
+            did = (what.get("apiGroup", ""), resource, entry["verb"])
+            forbidden = entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
+            (refused if forbidden else used).add(did)
+            # Applying what was not there is creating it, too.
+            if entry["verb"] == "patch" and entry.get("responseStatus", {}).get("code") == 201:
+                used.add((*did[:2], "create"))
+        granted = set()
+        for kind in ["clusterroles", "roles"]:
+            roles = json.loads(self.kubectl("get", kind, f"--namespace={NAMESPACE}", "--output=json",
+                                            f"--selector=app.kubernetes.io/instance={RELEASE}"))
+            for rule in (rule for role in roles["items"] for rule in role["rules"]):
+                granted |= {(group, resource, verb) for group in rule["apiGroups"] for resource in rule["resources"]
+                            for verb in rule["verbs"]}
+        outcome = Outcome()
+        for wrong, what in [(refused, "used and not granted"), (granted - used, "granted and never used")]:
+            if wrong:
+                lines = "\n".join(" ".join(filter(None, one)) for one in sorted(wrong))
+                outcome.add(Outcome(failed=1, failures=[f"permissions {what}:\n{lines}"]))
+            else:
+                outcome.add(Outcome(passed=1))
+        return outcome
 
 
 @contextlib.contextmanager
-def up(program: Path) -> Iterator[str]:
-    """Starts a cluster, and gives what it says of itself: a line of JSON. It ends when its standard input is closed,
-    which it is too when this process is killed."""
+def up(program: Path, helm: Path) -> Iterator[Cluster]:
+    """Starts a cluster. It ends when its standard input is closed, which it is too when this process is killed."""
     with tempfile.TemporaryDirectory(prefix="cluster-") as folder:
         running = subprocess.Popen([program, "up", "--home", f"{folder}/home"], stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -28,7 +97,9 @@ def up(program: Path) -> Iterator[str]:
             if not said:
                 running.kill()
                 raise Unavailable(f"the cluster did not start: {running.stderr.read().strip()}")
-            yield said.strip()
+            cluster = Cluster(program, json.loads(said))
+            cluster.permit(helm)
+            yield cluster
         finally:
             running.stdin.close()
             running.wait()

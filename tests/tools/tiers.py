@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -161,8 +162,12 @@ def sockets(run: Setting) -> Outcome:
 
 
 def kubernetes(run: Setting) -> Outcome:
-    with cluster.up(install.cluster()) as said:
-        return nextest(run, "kind(test) & test(/^kubernetes::/)", SESSION_GATEWAY_TEST_CLUSTER=said)
+    helm = install.helm()
+    with cluster.up(install.cluster(), helm) as running:
+        outcome = nextest(run, "kind(test) & test(/^kubernetes::/)", HELM=str(helm),
+                          SESSION_GATEWAY_TEST_CLUSTER=json.dumps(running.said))
+        outcome.add(running.audit())
+        return outcome
 
 
 def rules(run: Setting) -> Outcome:
