@@ -16,7 +16,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn an_object_that_somebody_deleted_is_there_again_after_the_next_start() {
-    let relay = Relay::new().await;
+    let relay = Relay::with_every_secret().await;
     let secret = copied_secret(&relay, "old").await;
     let gateway = relay.gateway(&[&format!("envSecrets={{{secret}}}")]).await;
     let id = SessionId::random();
@@ -73,7 +73,7 @@ async fn copied_secret(relay: &Relay, value: &str) -> String {
 
 #[tokio::test]
 async fn a_secret_that_was_changed_is_copied_anew_at_the_next_start() {
-    let relay = Relay::new().await;
+    let relay = Relay::with_every_secret().await;
     let name = copied_secret(&relay, "old").await;
     let gateway = relay.gateway(&[&format!("envSecrets={{{name}}}")]).await;
     let id = SessionId::random();

@@ -94,21 +94,25 @@ impl Cluster {
 }
 
 impl Relay {
-    /// A new relay, and listeners of this test for the pods of its gateways.
+    /// A new relay, and listeners of this test for the pods of its gateways, which may do what the chart allows them.
     pub async fn new() -> Self {
+        let token = Cluster::of_this_run().token;
+        Self::made(&json!({ "token": token })).await
+    }
+
+    /// As [`new`](Self::new), for gateways that may read every Secret: which ones they may, the chart's values say.
+    pub async fn with_every_secret() -> Self {
+        Self::made(&Value::Null).await
+    }
+
+    async fn made(asked: &Value) -> Self {
         let cluster = Cluster::of_this_run();
         let control = cluster
             .control
             .trim_start_matches("http://")
             .parse()
             .expect("an address");
-        let made = ask(
-            control,
-            Method::POST,
-            "/relays",
-            &json!({ "token": cluster.token }),
-        )
-        .await;
+        let made = ask(control, Method::POST, "/relays", asked).await;
         let kubeconfig = Kubeconfig::read_from(&cluster.kubeconfig).expect("a kubeconfig");
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(kubeconfig, &options);
