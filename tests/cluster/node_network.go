@@ -52,5 +52,13 @@ func makeNetwork() error {
 			return fmt.Errorf("cannot bring %s up: %w", link.Attrs().Name, err)
 		}
 	}
+	// kube-proxy changes where a packet to a Service goes, but the kernel asks for a route before.
+	_, services, err := net.ParseCIDR(serviceRange)
+	if err != nil {
+		return err
+	}
+	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: bridge.Index, Dst: services}); err != nil {
+		return fmt.Errorf("cannot route to Services: %w", err)
+	}
 	return nil
 }

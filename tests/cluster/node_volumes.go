@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/component-helpers/storage/volume"
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -39,6 +40,9 @@ func (p *plane) startProvisioner(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The client has its own words to say when the API server is away.
+	klog.LogToStderr(false)
+	klog.SetOutput(file)
 	maker := &provisioner{client: client, errors: log.New(file, "", log.LstdFlags)}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	claims := factory.Core().V1().PersistentVolumeClaims().Informer()

@@ -136,10 +136,13 @@ func (p *plane) startWithNode(ctx context.Context, asked options) error {
 		}
 		return p.finish(ctx, hostPathProvisioner)
 	}
-	if err := p.startRuntime(ctx, asked.images); err != nil {
+	// Large images take as long as the control plane does.
+	runtime := make(chan error, 1)
+	go func() { runtime <- p.startRuntime(ctx, asked.images) }()
+	if err := p.start(ctx); err != nil {
 		return err
 	}
-	if err := p.start(ctx); err != nil {
+	if err := <-runtime; err != nil {
 		return err
 	}
 	if err := p.startRealNode(ctx); err != nil {
