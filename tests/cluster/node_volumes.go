@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -41,8 +42,7 @@ func (p *plane) startProvisioner(ctx context.Context) error {
 		return err
 	}
 	// The client has its own words to say when the API server is away.
-	klog.LogToStderr(false)
-	klog.SetOutput(file)
+	klog.SetSlogLogger(slog.New(slog.NewTextHandler(file, nil)))
 	maker := &provisioner{client: client, errors: log.New(file, "", log.LstdFlags)}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	claims := factory.Core().V1().PersistentVolumeClaims().Informer()
