@@ -37,13 +37,13 @@ const imageUser = "1000:1000"
 
 // writeImage makes the archive. The same program gives the same archive.
 func writeImage(name, program, file string) error {
-	binary, err := os.ReadFile(program)
-	if err != nil {
-		return err
-	}
 	called, _, hasTag := strings.Cut(path.Base(name), ":")
 	if !hasTag {
 		return fmt.Errorf("the image's name needs a tag: %s", name)
+	}
+	binary, err := os.ReadFile(program)
+	if err != nil {
+		return err
 	}
 	layer, err := archive(entry{called, 0o755, binary}, entry{"tmp/", 0o1777, nil})
 	if err != nil {

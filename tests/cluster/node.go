@@ -1,5 +1,14 @@
 // The real node: containerd, kubelet and kube-proxy run pods as a cluster in production does. It needs root and some
-// packages of the machine, see checkTools, and namespaces of its own, see node_space.go.
+// packages of the machine, see checkTools, and namespaces of its own, see node_space.go. Nothing can be pulled: `up`
+// is given all images, the one of the sandboxes among them:
+//
+//	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o session ./session
+//	cluster image pause:test session pause.tar
+//	cluster image dev-session:test session session.tar
+//	cluster up --home FOLDER --node real --image pause.tar --image session.tar
+//	nsenter --target PID --net ...    is how to reach it, where PID is the ready line's "pid"
+//
+// With `--net --mount --pid`, `ctr --namespace=k8s.io` and `ps` tell what runs there.
 package main
 
 import (
@@ -101,7 +110,7 @@ func ctr(ctx context.Context, arguments ...string) (string, error) {
 	output, err := exec.CommandContext(ctx, "ctr", append([]string{"--namespace=k8s.io"}, arguments...)...).Output()
 	var ended *exec.ExitError
 	if errors.As(err, &ended) {
-		return "", fmt.Errorf("ctr: %s", strings.TrimSpace(string(ended.Stderr)))
+		return "", errors.New(strings.TrimSpace(string(ended.Stderr)))
 	}
 	return string(output), err
 }
