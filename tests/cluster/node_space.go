@@ -71,8 +71,10 @@ func upInside(home string, arguments []string) (int, error) {
 	case errors.As(err, &ended) && ended.Exited():
 		// It has said why.
 		return ended.ExitCode(), nil
+	case ended != nil:
+		return 1, fmt.Errorf("the first process of the namespaces ended: %w", err)
 	default:
-		return 1, fmt.Errorf("cannot run in new namespaces: %w", err)
+		return 1, fmt.Errorf("cannot make namespaces: %w", err)
 	}
 }
 
