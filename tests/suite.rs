@@ -16,6 +16,7 @@ mod crash;
 mod demo;
 mod kubernetes;
 mod local;
+mod node;
 mod routing;
 mod rules;
 mod sessions;

@@ -25,7 +25,7 @@ async fn sessions_that_run_cost_one_watch_and_no_list() {
     let first = stream::iter(&ids).for_each_concurrent(8, async |id| answers(&gateway, *id).await);
     first.await;
     let each = gateway.resident().saturating_sub(empty) / count;
-    println!("{count} sessions: {each} bytes of memory each");
+    eprintln!("measured: {count} sessions: {each} bytes of memory each");
 
     // With the long counts a watch ends by its own time-out meanwhile.
     let lasts = Duration::from_secs(if long() { 70 } else { 2 });

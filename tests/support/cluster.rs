@@ -19,6 +19,7 @@ use http::{Method, Request, Response};
 use http_body_util::Full;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Namespace, Pod},
@@ -57,6 +58,7 @@ pub const ASSET: &[(&str, &str)] = &[
 struct Cluster {
     kubeconfig: String,
     control: String,
+    audit: String,
     /// Of the account that the gateway's chart makes: gateways may do what it may do.
     token: String,
 }
@@ -313,6 +315,37 @@ pub async fn pods(tell: impl Fn(IpAddr, &str) -> String + Clone + Send + 'static
         }
     });
     port
+}
+
+/// What gateways wrote of a session, and when, by the API server's own record.
+pub fn audit(id: SessionId) -> Vec<(Timestamp, String)> {
+    let log = std::fs::read_to_string(Cluster::of_this_run().audit).expect("the record is there");
+    let id = id.to_string();
+    let entries = log.lines().filter(|line| line.contains(&id));
+    let entries = entries.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    entries
+        .filter_map(|entry| {
+            let verb = entry["verb"].as_str()?;
+            let agent = entry["userAgent"].as_str()?;
+            let is_ours =
+                agent.starts_with("session-gateway/") && !["get", "list", "watch"].contains(&verb);
+            let time = entry["stageTimestamp"].as_str()?.parse().ok()?;
+            is_ours.then(|| (time, format!("{verb} {}", entry["objectRef"]["resource"])))
+        })
+        .collect()
+}
+
+/// Runs Helm as an administrator; returns what it prints.
+pub fn helm(words: &[String]) -> String {
+    let program = std::env::var("HELM").expect("HELM is set by tests/run");
+    let ended = std::process::Command::new(program)
+        .args(words)
+        .args(["--kubeconfig", &Cluster::of_this_run().kubeconfig])
+        .output()
+        .expect("helm runs");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "helm {words:?}: {said}");
+    String::from_utf8(ended.stdout).expect("text")
 }
 
 /// Asks the control server; a refusal is a mistake of the test.

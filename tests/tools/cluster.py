@@ -31,11 +31,16 @@ class Cluster:
 
     program: Path
     # What it said of itself, and the token of the gateways' account.
-    said: dict[str, str]
+    said: dict[str, str | int]
+
+    def inside(self) -> list[str]:
+        """What goes before a command that is to reach the cluster: a real node has a network of its own."""
+        pid = self.said.get("pid")
+        return ["nsenter", "--target", str(pid), "--net"] if pid else []
 
     def kubectl(self, *words: str, given: str | None = None) -> str:
         """Runs kubectl as an administrator."""
-        command = [self.program, "kubectl", f"--kubeconfig={self.said['kubeconfig']}", *words]
+        command = [*self.inside(), self.program, "kubectl", f"--kubeconfig={self.said['kubeconfig']}", *words]
         ended = subprocess.run(command, input=given, capture_output=True, text=True)
         if ended.returncode != 0:
             raise Unavailable(f"kubectl {' '.join(words)}: {ended.stderr.strip()}")
@@ -86,10 +91,16 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def up(program: Path, helm: Path) -> Iterator[Cluster]:
-    """Starts a cluster. It ends when its standard input is closed, which it is too when this process is killed."""
+def up(folder_of_programs: Path, helm: Path, real: bool = False) -> Iterator[Cluster]:
+    """Starts a cluster, with a node where pods only seem to run or with a real one. It ends when its standard input is
+    closed, which it is too when this process is killed."""
+    program = folder_of_programs / "cluster"
     with tempfile.TemporaryDirectory(prefix="cluster-") as folder:
-        running = subprocess.Popen([program, "up", "--home", f"{folder}/home"], stdin=subprocess.PIPE,
+        command = [program, "up", "--home", f"{folder}/home"]
+        if real:
+            images = [folder_of_programs / f"{image}.tar" for image in ["pause", "dev-session"]]
+            command += ["--node", "real", *(word for image in images for word in ["--image", image])]
+        running = subprocess.Popen(command, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             ready, _, _ = select.select([running.stdout], [], [], DEADLINE)

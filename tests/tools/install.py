@@ -144,17 +144,27 @@ def cluster() -> Path:
     """A control plane and a fake node in one program, compiled from the sources of Kubernetes."""
     go = shutil.which("go") or missing("go is not on PATH; to get it: https://go.dev/dl, 1.26 or later")
     module = ROOT / "tests/cluster"
-    sources = sorted(path for path in module.iterdir() if path.suffix in [".go", ".mod", ".sum", ".tmpl"])
+    sources = sorted(path for path in module.rglob("*") if path.suffix in [".go", ".mod", ".sum", ".tmpl"])
     version = "k8s.io/component-base/version."
     flags = "-s -w " + " ".join(f"-X {version}{name}={value}" for name, value in
                                 [("gitVersion", "v1.36.3"), ("gitMajor", "1"), ("gitMinor", "36"),
                                  ("gitTreeState", "clean")])
 
     def make(new: Path) -> None:
-        install([go, "-C", module, "build", "-trimpath", "-modcacherw", "-ldflags", flags, "-o", new / "cluster", "."],
-                minutes=40, CGO_ENABLED="0")
+        for name, package in [("cluster", "."), ("session", "./session")]:
+            install([go, "-C", module, "build", "-trimpath", "-modcacherw", "-ldflags", flags, "-o", new / name, package],
+                    minutes=40, CGO_ENABLED="0")
+        for image in ["pause", "dev-session"]:
+            install([new / "cluster", "image", f"{image}:test", new / "session", new / f"{image}.tar"])
 
-    return cache.keep("cluster", cache.key(*sources, flags), make) / "cluster"
+    return cache.keep("cluster", cache.key(*sources, flags), make)
+
+
+def containerd() -> None:
+    """What a real node is made of besides Kubernetes."""
+    tools = ["containerd", "ctr", "runc", "nft", "iptables", "conntrack", "nsenter"]
+    if any(shutil.which(tool) is None for tool in tools) or not Path("/usr/lib/cni/bridge").exists():
+        apt("containerd", "runc", "containernetworking-plugins", "nftables", "iptables", "conntrack", "util-linux")
 
 
 def node_modules(source: Path, new: Path) -> None:
@@ -164,17 +174,18 @@ def node_modules(source: Path, new: Path) -> None:
     install(["npm", "ci", *NPM], cwd=new)
 
 
-def apt(package: str) -> None:
-    """Installs a Debian package, which only root can."""
+def apt(*packages: str) -> None:
+    """Installs Debian packages, which only root can."""
     if os.geteuid() != 0:
-        missing(f"{package} is not installed; to get it: sudo apt-get install {package}")
+        names = " ".join(packages)
+        missing(f"{names}: not installed; to get it: sudo apt-get install {names}")
     wait = ["-o", "DPkg::Lock::Timeout=300"]
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     with cache.lock("apt"):
         for last in [False, True]:
             try:
                 install(["apt-get", *wait, "update"], **quiet)
-                install(["apt-get", *wait, "install", "--yes", "--no-install-recommends", package], **quiet)
+                install(["apt-get", *wait, "install", "--yes", "--no-install-recommends", *packages], **quiet)
                 return
             except Unavailable:
                 # Another apt at work makes this fail once in a while; the second failure is the true one.

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,16 +137,19 @@ def deny(run: Setting) -> Outcome:
     return outcome
 
 
-def nextest(run: Setting, which: str, **env: str) -> Outcome:
+def nextest(run: Setting, which: str, before: Sequence[str] = (), **env: str) -> Outcome:
     """Runs the tests of one kind."""
     run.with_tools()
     profile = "long" if run.long else "default"
-    quiet = ["--status-level", "fail", "--failure-output", "final"]
-    ended = run.run("cargo", "nextest", "run", "--locked", "--profile", profile, *quiet, "-E", which,
+    quiet = ["--status-level", "fail", "--failure-output", "final", "--success-output", "final"]
+    ended = run.run(*before, "cargo", "nextest", "run", "--locked", "--profile", profile, *quiet, "-E", which,
                     minutes=60 if run.long else 15, **env)
     summary = r"^ *Summary .* {}"
-    return counted("cargo nextest", ended, summary.format(r"(\d+) passed"),
-                   summary.format(r"(\d+) (?:failed|timed out|exec failed)"))
+    outcome = counted("cargo nextest", ended, summary.format(r"(\d+) passed"),
+                      summary.format(r"(\d+) (?:failed|timed out|exec failed)"))
+    if measured := re.findall(r"^ *measured: (.*)", ended.plain, re.MULTILINE):
+        outcome.notes.append("\n".join(["measured by the tests", *measured]))
+    return outcome
 
 
 def unit(run: Setting) -> Outcome:
@@ -158,16 +161,28 @@ def unit(run: Setting) -> Outcome:
 
 
 def sockets(run: Setting) -> Outcome:
-    return nextest(run, "kind(test) - test(/^(rules|kubernetes)::/)")
+    return nextest(run, "kind(test) - test(/^(rules|kubernetes|node)::/)")
 
 
 def kubernetes(run: Setting) -> Outcome:
     helm = install.helm()
     with cluster.up(install.cluster(), helm) as running:
-        outcome = nextest(run, "kind(test) & test(/^kubernetes::/)", HELM=str(helm),
-                          SESSION_GATEWAY_TEST_CLUSTER=json.dumps(running.said))
+        outcome = on_cluster(run, running, helm, "kind(test) & test(/^kubernetes::/)")
         outcome.add(running.audit())
         return outcome
+
+
+def node(run: Setting) -> Outcome:
+    install.containerd()
+    helm = install.helm()
+    with cluster.up(install.cluster(), helm, real=True) as running:
+        return on_cluster(run, running, helm, "kind(test) & test(/^node::/)")
+
+
+def on_cluster(run: Setting, running: cluster.Cluster, helm: Path, which: str) -> Outcome:
+    """Runs the tests of one kind where they reach the cluster."""
+    return nextest(run, which, before=running.inside(), HELM=str(helm),
+                   SESSION_GATEWAY_TEST_CLUSTER=json.dumps(running.said))
 
 
 def rules(run: Setting) -> Outcome:
@@ -209,6 +224,7 @@ TIERS = [
     Tier("unit", "tests of the library and of its documentation", unit, needs_build=True),
     Tier("sockets", "tests of the program over real sockets and processes", sockets, needs_build=True),
     Tier("kubernetes", "sessions on a real API server, with pods that only seem to run", kubernetes, needs_build=True),
+    Tier("node", "sessions on a real node: a kubelet, containerd, disks, Helm", node, needs_build=True),
     Tier("browser", "the whole line in Chromium, with code-server", browser, needs_build=True),
 ]
 

@@ -104,8 +104,10 @@ impl<'a> Make<'a> {
         Ok(())
     }
 
-    /// A session that was there before, with all its objects: only its pod is missing.
+    /// A session that was there before, with all its objects: only its pod is missing. Secrets are copied all the same:
+    /// they may have changed.
     async fn again(&self, account: &ServiceAccount) -> Result<InstanceUid, Step> {
+        self.secrets().await?;
         if annotation(&account.metadata, STATE) != Some(RUNNING) {
             self.record(STATE, RUNNING).await?;
         }
