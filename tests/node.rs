@@ -1,6 +1,7 @@
 //! The whole line on a real node: a kubelet and containerd run the pods, whose one program answers on all ports.
 
 mod chart;
+mod image;
 
 use std::time::Duration;
 

@@ -242,3 +242,6 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ import json
 import select
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,14 +91,14 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def up(folder_of_programs: Path, helm: Path, real: bool = False) -> Iterator[Cluster]:
+def up(programs: Path, helm: Path, real: bool = False, images: Sequence[Path] = ()) -> Iterator[Cluster]:
     """Starts a cluster, with a node where pods only seem to run or with a real one. It ends when its standard input is
     closed, which it is too when this process is killed."""
-    program = folder_of_programs / "cluster"
+    program = programs / "cluster"
     with tempfile.TemporaryDirectory(prefix="cluster-") as folder:
         command = [program, "up", "--home", f"{folder}/home"]
         if real:
-            images = [folder_of_programs / f"{image}.tar" for image in ["pause", "dev-session"]]
+            images = [*images, *(programs / f"{image}.tar" for image in ["pause", "dev-session"])]
             command += ["--node", "real", *(word for image in images for word in ["--image", image])]
         running = subprocess.Popen(command, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cache
 import cluster
+import image
 import install
 from report import Outcome, skip
 from shell import ROOT, Ended, Unavailable, run
@@ -175,8 +176,11 @@ def kubernetes(run: Setting) -> Outcome:
 def node(run: Setting) -> Outcome:
     install.containerd()
     helm = install.helm()
-    with cluster.up(install.cluster(), helm, real=True) as running:
-        return on_cluster(run, running, helm, "kind(test) & test(/^node::/)")
+    # The slow build: minutes, for each change of a source file.
+    images = [image.gateway()] if run.long else []
+    which = "kind(test) & test(/^node::/)" + ("" if run.long else " - test(/^node::image::/)")
+    with cluster.up(install.cluster(), helm, real=True, images=images) as running:
+        return on_cluster(run, running, helm, which)
 
 
 def on_cluster(run: Setting, running: cluster.Cluster, helm: Path, which: str) -> Outcome:

@@ -49,8 +49,10 @@ pub struct KubernetesConfig {
 pub struct Image {
     /// Its name without the tag; empty: not configured.
     pub repository: String,
-    /// Its tag, or its digest with `sha256:` in front.
+    /// Its tag.
     pub tag: String,
+    /// Its digest; empty: the tag says which one.
+    pub digest: String,
     /// `Always`, `IfNotPresent` or `Never`.
     pub pull_policy: &'static str,
     /// Secrets of the gateway's own namespace with registry credentials.
@@ -177,6 +179,7 @@ impl Image {
         Self {
             repository: section.string("repository"),
             tag: section.string("tag"),
+            digest: section.string("digest"),
             pull_policy: section.choice("pullPolicy", &policies),
             pull_secrets: section.strings("pullSecrets"),
         }
@@ -185,12 +188,11 @@ impl Image {
     /// The reference that a node pulls.
     #[must_use]
     pub fn reference(&self) -> String {
-        let between = if self.tag.starts_with("sha256:") {
-            '@'
+        if self.digest.is_empty() {
+            format!("{}:{}", self.repository, self.tag)
         } else {
-            ':'
-        };
-        format!("{}{between}{}", self.repository, self.tag)
+            format!("{}@{}", self.repository, self.digest)
+        }
     }
 }
 

@@ -1,0 +1,124 @@
+//! Incarnations that are there and do not run: what they make of a session, in every order in which it is heard.
+
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    activator::{Fact, Table, phase},
+    session::{Phase, SessionId},
+};
+
+struct Bench {
+    table: Arc<Table>,
+    id: SessionId,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            table: Table::new().0,
+            id: SessionId::random(),
+        }
+    }
+
+    fn pending(&self, uid: InstanceUid, progress: Progress) -> &Self {
+        self.table.apply(Fact::Pending(self.id, uid, progress));
+        self
+    }
+
+    fn apply(&self, fact: Fact) -> &Self {
+        self.table.apply(fact);
+        self
+    }
+
+    fn saw(&self, uid: InstanceUid) -> &Self {
+        let address = ([127, 0, 0, 1], 1).into();
+        self.apply(Fact::Saw(self.id, uid, vec![address]))
+    }
+
+    /// Where the session stands, by name, and what it waits for.
+    fn stands(&self) -> (&'static str, Option<Stage>) {
+        let service = Service::first(1).next().expect("one");
+        match phase(&self.table.slot(self.id), service, Instant::now()) {
+            Some(Phase::Starting { stage, .. }) => ("starting", Some(stage)),
+            Some(phase) => (phase.name(), None),
+            None => ("unknown", None),
+        }
+    }
+}
+
+fn uid(number: u128) -> InstanceUid {
+    InstanceUid(Uuid::from_u128(number))
+}
+
+fn stuck() -> Progress {
+    Progress::Stuck(Arc::new(Reason::Internal))
+}
+
+#[test]
+fn what_waits_is_starting_and_what_is_stuck_has_failed_until_it_runs() {
+    let bench = Bench::new();
+    let waits = Progress::Waits(Stage::Pull);
+    bench.pending(uid(1), waits.clone());
+    assert_eq!(bench.stands(), ("starting", Some(Stage::Pull)));
+    bench.pending(uid(1), stuck());
+    assert_eq!(bench.stands(), ("failed", None));
+    bench.saw(uid(1));
+    assert_eq!(bench.stands(), ("starting", Some(Stage::Port)));
+    bench.pending(uid(1), stuck());
+    assert_eq!(bench.stands(), ("failed", None));
+    bench
+        .pending(uid(1), waits)
+        .apply(Fact::Gone(bench.id, uid(1)));
+    assert_eq!(bench.stands(), ("unknown", None));
+    assert!(bench.table.slot(bench.id).pending.is_none());
+}
+
+#[test]
+fn a_start_under_way_shows_how_far_its_pod_has_come() {
+    let bench = Bench::new();
+    bench
+        .apply(Fact::Begun(bench.id))
+        .apply(Fact::Stage(bench.id, Stage::Schedule));
+    bench.pending(uid(1), Progress::Waits(Stage::Pull));
+    assert_eq!(bench.stands(), ("starting", Some(Stage::Pull)));
+    // A retry is under way: what the old pod says is not the outcome of it.
+    bench.pending(uid(1), stuck());
+    assert_eq!(bench.stands(), ("starting", Some(Stage::Schedule)));
+    bench.apply(Fact::Done(bench.id));
+    assert_eq!(bench.stands(), ("failed", None));
+}
+
+#[test]
+fn the_end_of_an_old_one_is_not_the_end_of_the_one_after_it() {
+    let bench = Bench::new();
+    bench.pending(uid(2), Progress::Waits(Stage::Pull));
+    bench.pending(uid(1), Progress::Ends);
+    assert_eq!(bench.stands(), ("starting", Some(Stage::Pull)));
+    bench.apply(Fact::Gone(bench.id, uid(1)));
+    assert_eq!(bench.stands(), ("starting", Some(Stage::Pull)));
+    bench.pending(uid(2), Progress::Ends);
+    assert_eq!(bench.stands(), ("stopping", None));
+}
+
+#[test]
+fn the_same_failure_is_counted_once_and_a_new_one_again() {
+    let bench = Bench::new();
+    let attempts = || match bench
+        .table
+        .slot(bench.id)
+        .pending
+        .expect("it is there")
+        .stands
+    {
+        Standing::Stuck(failure) => failure.attempts,
+        Standing::Waits(_) | Standing::Ends => 0,
+    };
+    bench.pending(uid(1), stuck()).pending(uid(1), stuck());
+    assert_eq!(attempts(), 1);
+    let other = Reason::Image {
+        error: "none".into(),
+    };
+    bench.pending(uid(1), Progress::Stuck(Arc::new(other)));
+    assert_eq!(attempts(), 2);
+}
