@@ -49,7 +49,13 @@ impl Records {
             read.await
                 .unwrap_or_else(|_| Err(SpawnError::new(Reason::Internal)))
         };
-        answer.seen.get_or_init(read).await.clone()
+        let seen = answer.seen.get_or_init(read).await.clone();
+        if seen.is_err() {
+            // It took a while and answered all who waited; the next one is to see whether it works again.
+            self.answers
+                .remove_if(&id, |_, now| Arc::ptr_eq(now, &answer));
+        }
+        seen
     }
 
     /// Forgets a session whose record this replica has changed.

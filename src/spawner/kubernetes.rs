@@ -25,7 +25,7 @@ pub use config::KubernetesConfig;
 pub use objects::{Objects, Template};
 
 use crate::{
-    activator::{Facts, Inspect, InstanceUid, Listed, Progress, Seen, SpawnError, Spawner},
+    activator::{Facts, Inspect, InstanceUid, Listed, Seen, SpawnError, Spawner},
     session::{Found, Plan, Reason, Services, SessionId, Stage},
     shutdown::{self, Drain},
 };
@@ -291,8 +291,7 @@ impl Cluster {
         let Some(uid) = identity(&pod) else {
             return Ok(());
         };
-        facts.pending(id, uid, Progress::Ends);
-        facts.ending(id, uid);
+        self.pods.ends(facts, uid);
         let deadline = tokio::time::Instant::now() + END;
         while tokio::time::Instant::now() < deadline {
             if self.pods.until(uid, false, AGAIN).await {

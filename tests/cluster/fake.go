@@ -70,8 +70,17 @@ func (p *plane) startFakeNode(ctx context.Context) error {
 	if _, err := client.CoreV1().Nodes().Create(ctx, node, meta.CreateOptions{}); err != nil {
 		return fmt.Errorf("cannot make the node: %w", err)
 	}
-	return p.wait(ctx, "kwok", func(ctx context.Context) error {
-		node, err := client.CoreV1().Nodes().Get(ctx, fakeNode, meta.GetOptions{})
+	return p.waitForNode(ctx, "kwok", fakeNode)
+}
+
+// waitForNode waits until a node takes pods. The component is what makes it ready.
+func (p *plane) waitForNode(ctx context.Context, component, name string) error {
+	client, err := p.client()
+	if err != nil {
+		return err
+	}
+	return p.wait(ctx, component, func(ctx context.Context) error {
+		node, err := client.CoreV1().Nodes().Get(ctx, name, meta.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -88,8 +97,9 @@ func (p *plane) startFakeNode(ctx context.Context) error {
 	})
 }
 
-// finish makes what a namespace of its own would expect of a cluster, and waits for what the controllers make.
-func (p *plane) finish(ctx context.Context) error {
+// finish makes what a namespace of its own would expect of a cluster, and waits for what the controllers make. The
+// provisioner makes the volumes of the storage class.
+func (p *plane) finish(ctx context.Context, provisioner string) error {
 	client, err := p.client()
 	if err != nil {
 		return err
@@ -99,7 +109,7 @@ func (p *plane) finish(ctx context.Context) error {
 			Name:        "standard",
 			Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"},
 		},
-		Provisioner: hostPathProvisioner,
+		Provisioner: provisioner,
 	}
 	if _, err := client.StorageV1().StorageClasses().Create(ctx, class, meta.CreateOptions{}); err != nil {
 		return fmt.Errorf("cannot make the storage class: %w", err)

@@ -26,17 +26,41 @@ type ready struct {
 	Kubeconfig string `json:"kubeconfig"`
 	Control    string `json:"control"` // The URL of the control server, see control.go.
 	Audit      string `json:"audit"`
+	PID        int    `json:"pid,omitempty"` // With a real node: a process whose namespaces are the cluster's.
+}
+
+// options are what `up` is asked for.
+type options struct {
+	home   string
+	real   bool     // Whether the node is a real one, see node.go.
+	images []string // The files of images that a real node is given.
+	first  int      // The first process of the cluster's namespaces, once this process is inside, see node_space.go.
 }
 
 func runUp(arguments []string) int {
+	var asked options
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
-	home := flags.String("home", "", "a folder for everything the cluster writes; it must not hold another one")
+	flags.StringVar(&asked.home, "home", "", "a folder for everything the cluster writes; it must not hold another one")
+	node := flags.String("node", "fake", "what runs the pods: fake or real")
+	flags.Func("image", "the file of an image for the real node; can be repeated", func(file string) error {
+		asked.images = append(asked.images, file)
+		return nil
+	})
+	flags.IntVar(&asked.first, "first", 0, "only for `up` itself")
 	if err := flags.Parse(arguments); err != nil {
 		return 2
 	}
-	if *home == "" || flags.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "usage: cluster up --home FOLDER")
+	asked.real = *node == "real"
+	if asked.home == "" || flags.NArg() > 0 || (!asked.real && (*node != "fake" || len(asked.images) > 0)) {
+		fmt.Fprintln(os.Stderr, "usage: cluster up --home FOLDER [--node real [--image FILE]...]")
 		return 2
+	}
+	if asked.real && asked.first == 0 {
+		code, err := upInside(asked.home, arguments)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "cluster: %s\n", err)
+		}
+		return code
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -46,7 +70,7 @@ func runUp(arguments []string) int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	if err := up(ctx, *home); err != nil && !errors.Is(err, context.Canceled) {
+	if err := up(ctx, asked); err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintf(os.Stderr, "cluster: %s\n", err)
 		return 1
 	}
@@ -54,19 +78,20 @@ func runUp(arguments []string) int {
 }
 
 // up runs a cluster until the context ends or one of its processes does.
-func up(ctx context.Context, home string) error {
-	p, err := newPlane(home, "127.0.0.1")
+func up(ctx context.Context, asked options) error {
+	address := "127.0.0.1"
+	if asked.real {
+		address = podGateway
+		if err := makeNetwork(); err != nil {
+			return err
+		}
+	}
+	p, err := newPlane(asked.home, address)
 	if err != nil {
 		return err
 	}
 	defer p.family.stopAll()
-	if err := p.start(ctx); err != nil {
-		return err
-	}
-	if err := p.startFakeNode(ctx); err != nil {
-		return err
-	}
-	if err := p.finish(ctx); err != nil {
+	if err := p.startWithNode(ctx, asked); err != nil {
 		return err
 	}
 	control, err := startControl(p)
@@ -81,6 +106,7 @@ func up(ctx context.Context, home string) error {
 		Kubeconfig: p.kubeconfig("admin"),
 		Control:    control.url,
 		Audit:      p.path("audit.log"),
+		PID:        asked.first,
 	})
 	if err != nil {
 		return err
@@ -97,4 +123,30 @@ func up(ctx context.Context, home string) error {
 	case <-p.family.died:
 		return p.family.death()
 	}
+}
+
+// startWithNode starts the control plane and a node, and is back when pods can be made.
+func (p *plane) startWithNode(ctx context.Context, asked options) error {
+	if !asked.real {
+		if err := p.start(ctx); err != nil {
+			return err
+		}
+		if err := p.startFakeNode(ctx); err != nil {
+			return err
+		}
+		return p.finish(ctx, hostPathProvisioner)
+	}
+	// Large images take as long as the control plane does.
+	runtime := make(chan error, 1)
+	go func() { runtime <- p.startRuntime(ctx, asked.images) }()
+	if err := p.start(ctx); err != nil {
+		return err
+	}
+	if err := <-runtime; err != nil {
+		return err
+	}
+	if err := p.startRealNode(ctx); err != nil {
+		return err
+	}
+	return p.finish(ctx, localProvisioner)
 }

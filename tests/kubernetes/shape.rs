@@ -135,6 +135,7 @@ pub(super) async fn documents(relay: &Relay, id: SessionId) -> BTreeMap<String, 
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn sessions_that_share_a_namespace_do_not_touch_each_other() {
     let relay = Relay::new().await;
     let shared = format!("shared-{}", Uuid::new_v4());

@@ -125,6 +125,15 @@ impl Book {
         words
     }
 
+    /// A pod was asked to end; the watch will say that it does, or that it is gone.
+    pub(super) fn ends(&mut self, uid: InstanceUid) -> Vec<Word> {
+        let known = self.pods.get(&uid).map(|known| known.view.clone());
+        known.map_or_else(Vec::new, |mut view| {
+            view.state = State::Ends;
+            self.learn(view)
+        })
+    }
+
     /// An event says why a pod that waits does so.
     pub(super) fn heard(&mut self, uid: InstanceUid, reason: Reason) -> Option<Word> {
         let known = self.pods.get_mut(&uid)?;

@@ -16,13 +16,13 @@ pub(super) use step::helms;
 
 use super::{
     Cluster, asked,
-    names::{PLAN, RUNNING, STATE},
+    names::{PLAN, RUNNING, STATE, STOPPED},
     objects::{Objects, annotation, is_ours},
     record,
     status::{State, view},
 };
 use crate::{
-    activator::{Facts, InstanceUid, Progress, SpawnError},
+    activator::{Facts, InstanceUid, SpawnError},
     session::{Reason, SessionId, Stage},
 };
 use step::{AGAIN, Step, foreign};
@@ -84,12 +84,24 @@ impl<'a> Make<'a> {
                 }
                 Err(Step::Again) => return Err(self.terminating("namespace")),
                 Err(Step::Failed(error)) => return Err(error),
-                Ok(uid) => {
-                    self.cluster.pods.until(uid, true, SHOWN).await;
-                    return Ok(());
-                }
+                Ok(uid) => return self.hold(uid).await,
             }
         }
+    }
+
+    /// A stop that came between the record and the pod did not see the pod: it is ended here, so that the record is
+    /// true. Then waits for the watch to show the pod, so that nobody takes the session for one that is gone.
+    async fn hold(&self, uid: InstanceUid) -> Result<(), SpawnError> {
+        let account = self.cluster.account(self.id).await?;
+        let state = account
+            .as_ref()
+            .and_then(|account| annotation(&account.metadata, STATE));
+        if state == Some(STOPPED) {
+            info!(session = %self.id, "stopped while it was started");
+            return self.cluster.stop(self.id, self.facts).await;
+        }
+        self.cluster.pods.until(uid, true, SHOWN).await;
+        Ok(())
     }
 
     /// A session that was there before, with all its objects: only its pod is missing.
@@ -183,7 +195,7 @@ impl<'a> Make<'a> {
             };
             let is_of_plan = annotation(&found.metadata, PLAN) == Some(&self.objects.hash);
             match view.state {
-                State::Ends => self.facts.pending(self.id, view.uid, Progress::Ends),
+                State::Ends => self.cluster.pods.ends(self.facts, view.uid),
                 // It ended for good, or never will run as it is: the plan that it was made by is not today's.
                 State::Over => self.delete(&api, &found).await?,
                 State::Stuck(_) if !is_of_plan => self.delete(&api, &found).await?,

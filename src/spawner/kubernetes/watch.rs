@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -66,15 +66,30 @@ pub(super) struct Pods {
 }
 
 impl Pods {
-    fn change<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
-        let changed = change(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner));
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a change, and tells the table what follows from it, in the order in which changes come.
+    fn change<W>(&self, facts: &Facts, change: impl FnOnce(&mut Book) -> W)
+    where
+        W: IntoIterator<Item = Word>,
+    {
+        // Told before the next one can be taken in: otherwise the table might hear of a pod after its end.
+        let mut book = self.book();
+        tell(facts, change(&mut book));
+        drop(book);
         self.changed.notify_waiters();
-        changed
+    }
+
+    /// A pod was asked to end.
+    pub(super) fn ends(&self, facts: &Facts, uid: InstanceUid) {
+        self.change(facts, |book| book.ends(uid));
     }
 
     /// Whether a chart's release keeps the session's pod.
     pub(super) fn is_helms(&self, id: SessionId) -> bool {
-        self.change(|book| book.is_helms(id))
+        self.book().is_helms(id)
     }
 
     /// Waits until the watch has shown this pod, or that it is gone; returns whether it did in time.
@@ -82,11 +97,7 @@ impl Pods {
         let shown = async {
             loop {
                 let changed = self.changed.notified();
-                let known = self
-                    .book
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .knows(uid);
+                let known = self.book().knows(uid);
                 if known == is_there {
                     return;
                 }
@@ -138,7 +149,13 @@ async fn pods(cluster: &Cluster, facts: &Facts) {
     let read = |pod: &Pod| view(pod, template, &cluster.services);
     let mut failing = false;
     while let Some(event) = stream.next().await {
-        let words = match event {
+        use watcher::Event::{Apply, Delete, InitDone};
+        if failing && matches!(event, Ok(Apply(_) | Delete(_) | InitDone)) {
+            info!("pods are watched again");
+            failing = false;
+        }
+        let pods = &cluster.pods;
+        match event {
             Err(error) => {
                 if !failing {
                     let error = told(&error);
@@ -148,31 +165,24 @@ async fn pods(cluster: &Cluster, facts: &Facts) {
                     );
                 }
                 failing = true;
-                continue;
             }
-            Ok(watcher::Event::Init) => cluster.pods.change(|book| {
-                book.begin();
-                vec![]
-            }),
-            Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) => match read(&pod) {
-                Some(view) => cluster.pods.change(|book| book.learn(view)),
-                None => vec![],
-            },
-            Ok(watcher::Event::Delete(pod)) => match read(&pod) {
-                Some(view) => cluster.pods.change(|book| book.forget(view.uid)),
-                None => vec![],
-            },
-            Ok(watcher::Event::InitDone) => {
-                let words = cluster.pods.change(Book::end);
-                tell(facts, words);
+            Ok(watcher::Event::Init) => pods.book().begin(),
+            Ok(watcher::Event::InitApply(pod) | Apply(pod)) => {
+                if let Some(view) = read(&pod) {
+                    pods.change(facts, |book| book.learn(view));
+                }
+            }
+            Ok(Delete(pod)) => {
+                if let Some(view) = read(&pod) {
+                    pods.change(facts, |book| book.forget(view.uid));
+                }
+            }
+            Ok(InitDone) => {
+                pods.change(facts, Book::end);
                 facts.synced();
-                info!("pods are watched");
-                failing = false;
-                continue;
+                info!("pods are listed and watched");
             }
-        };
-        failing = false;
-        tell(facts, words);
+        }
     }
 }
 
@@ -187,7 +197,7 @@ fn told(error: &watcher::Error) -> String {
     }
 }
 
-pub(super) fn tell(facts: &Facts, words: impl IntoIterator<Item = Word>) {
+fn tell(facts: &Facts, words: impl IntoIterator<Item = Word>) {
     for word in words {
         match word {
             Word::Saw(id, uid, addresses) => facts.saw(id, uid, addresses),
@@ -204,7 +214,7 @@ async fn events(cluster: &Cluster, facts: &Facts) {
     let mut next: HashMap<InstanceUid, (Instant, Duration)> = HashMap::new();
     loop {
         ticks.tick().await;
-        let waiting = cluster.pods.change(|book| book.waiting());
+        let waiting = cluster.pods.book().waiting();
         next.retain(|uid, _| waiting.iter().any(|view| view.uid == *uid));
         for view in waiting {
             let now = Instant::now();
@@ -219,10 +229,8 @@ async fn events(cluster: &Cluster, facts: &Facts) {
             *pause = (*pause * 2).min(RARELY);
             *at = now + *pause;
             if let Some(reason) = telling(cluster, &view).await {
-                tell(
-                    facts,
-                    cluster.pods.change(|book| book.heard(view.uid, reason)),
-                );
+                let pods = &cluster.pods;
+                pods.change(facts, |book| book.heard(view.uid, reason));
             }
         }
     }

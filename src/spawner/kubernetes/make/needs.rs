@@ -57,7 +57,13 @@ impl Make<'_> {
     /// Waits until a namespace that is being deleted is gone. Returns at once if there is none, or one that stays.
     pub(super) async fn until_namespace_gone(&self) -> Result<(), SpawnError> {
         let Some(namespace) = &self.objects.namespace else {
-            return Err(self.terminating("namespace"));
+            let shared = &self.cluster.config.namespace.0;
+            let error = format!(
+                "namespace {shared} is not there, or is being deleted: sessions that share one do not make it"
+            );
+            return Err(SpawnError::new(Reason::Refused {
+                error: error.into(),
+            }));
         };
         let api = self.cluster.api.everywhere::<Namespace>();
         let name = namespace.name_any();
