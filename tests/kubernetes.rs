@@ -1,6 +1,7 @@
 //! Sessions on a real API server, through a relay that counts, delays, cuts and refuses. Nothing runs in their pods.
 
 mod admission;
+mod alone;
 mod cycles;
 mod faults;
 mod races;

@@ -190,7 +190,9 @@ func (p *plane) start(ctx context.Context, apiserverArguments ...string) error {
 	err = p.family.component("kube-controller-manager", "--kubeconfig="+p.kubeconfig("kube-controller-manager"),
 		"--controllers=*", "--leader-elect=false", "--secure-port=0", "--root-ca-file="+p.keys.CA,
 		"--service-account-private-key-file="+p.keys.ServiceAccount, "--enable-hostpath-provisioner=true",
-		"--kube-api-qps=200", "--kube-api-burst=400")
+		"--kube-api-qps=200", "--kube-api-burst=400",
+		// A node that says nothing for a while has a busy machine, and is not lost.
+		"--node-monitor-grace-period=1h")
 	if err != nil {
 		return err
 	}

@@ -221,6 +221,13 @@ impl Relay {
         .await;
     }
 
+    /// Kills the API server of all, or starts it again and waits until it is ready.
+    pub async fn api_server(&self, runs: bool) {
+        let state = if runs { "running" } else { "stopped" };
+        let wanted = json!({ "apiserver": state });
+        ask(self.control, Method::PUT, "/control-plane", &wanted).await;
+    }
+
     /// Ends the running watches, `gone` as too old to go on; returns how many there were.
     pub async fn end_watches(&self, gone: bool) -> u64 {
         let path = format!("/relays/{}/end-watches", self.id);
