@@ -9,6 +9,7 @@ use super::{OBJECTS, names, repair::stops, shape::starts};
 use crate::support::{
     DEADLINE,
     cluster::{API, ASSET, Relay},
+    serve::Serve,
 };
 
 /// The cluster's own components look for the API server again after half a minute at the latest, one after the other.
@@ -70,14 +71,17 @@ async fn an_api_server_that_is_killed_under_ten_starts_costs_time_alone() {
             "session {number}"
         );
     }
-    // Both see what happens again, too.
-    let (id, path) = (new[0], format!("/{}/chat/", new[0]));
-    stops(&gateways[0], id).await;
+    stops(&gateways[0], new[0]).await;
+    until_seen_as_stopped(&gateways[1], new[0]).await;
+}
+
+/// Asks until a gateway that was not told of a stop knows of it.
+async fn until_seen_as_stopped(gateway: &Serve, id: SessionId) {
     let begun = Instant::now();
     loop {
-        let asset = gateways[1].send("GET", &path, ASSET).await;
+        let asset = gateway.send("GET", &format!("/{id}/chat/"), ASSET).await;
         if asset.status == 503 && asset.code() == "session_stopped" {
-            break;
+            return;
         }
         assert!(begun.elapsed() < DEADLINE, "{asset:?}");
         sleep(Duration::from_millis(20)).await;
@@ -85,7 +89,7 @@ async fn an_api_server_that_is_killed_under_ten_starts_costs_time_alone() {
 }
 
 /// Asks until a pod answers; a start that failed meanwhile may have to be waited for.
-async fn until_answered(gateway: &crate::support::serve::Serve, id: SessionId, begun: Instant) {
+async fn until_answered(gateway: &Serve, id: SessionId, begun: Instant) {
     loop {
         let reply = gateway.send("GET", &format!("/{id}/chat/"), API).await;
         if reply.status == 200 {

@@ -23,7 +23,7 @@ async fn starts_and_stops_at_once_leave_a_record_that_is_true() {
     let other = relay.another().await;
     let gateways = [relay.gateway(&[]).await, other.gateway(&[]).await];
     let id = SessionId::random();
-    for round in 0..if long() { 500 } else { 25 } {
+    for round in 0..if long() { 500 } else { 12 } {
         let calls = (0..8).map(|number: usize| {
             let gateway = &gateways[(number + round) % 2];
             let what = if (number / 2_usize).is_multiple_of(2) {
