@@ -53,6 +53,38 @@ const FILES: &[Case] = &[
     ),
     file("a section with a spelling mistake", "spwan:\n  hold: 30s\n"),
     file("a key in the wrong section", "hold: 30s\n"),
+    file(
+        "Kubernetes without an image and without a word on who may come",
+        "spawner: kubernetes\n",
+    ),
+    file(
+        "a field that no pod has",
+        "podTemplate:\n  spec:\n    containers:\n      - { name: session, imagee: x }\n",
+    ),
+    file(
+        "a pod template of another shape",
+        "podTemplate:\n  spec: { containers: session }\n",
+    ),
+    file(
+        "quantities that are none",
+        "storage: { size: 10 GB }\nresources: { limits: { memory: lots } }\nquota: { pods: -1 }\n",
+    ),
+    file(
+        "a namespace that cannot be one",
+        "namespace: Sessions_{uuid}\n",
+    ),
+    file(
+        "a relative path for the disk",
+        "storage: { mountPath: workspace }\n",
+    ),
+    file(
+        "a service whose Service would have too long a name",
+        "spawner: kubernetes\nauth: { none_is_fine: true }\nimage: { repository: dev }\nservice: { a-rather-long-name: { port: 1 } }\n",
+    ),
+    file(
+        "a tolerance with a spelling mistake",
+        "tolerations: [{ kee: dedicated }]\n",
+    ),
     file("a key like no other", "spawn:\n  colour: red\n"),
     file("a duration without a unit", "spawn:\n  hold: 30\n"),
     file("a duration that is none", "spawn:\n  hold: soon\n"),

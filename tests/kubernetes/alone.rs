@@ -18,7 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(100);
 /// The API server dies in the middle of ten starts and stays away for a while. What runs is served; what was being
 /// started is there when it is back, once each; and nobody restarts a gateway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn an_api_server_that_is_killed_under_ten_starts_costs_time_alone() {
     let relay = Relay::new().await;
     let other = relay.another().await;
