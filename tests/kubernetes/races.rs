@@ -195,7 +195,16 @@ async fn what_happened_while_a_gateway_was_blind_is_known_as_soon_as_it_sees() {
             .delete(&name, &DeleteParams::default().grace_period(0))
             .await;
         deleted.expect("it is deleted");
-        starts(&seeing, replaced).await;
+        // Until it sees that, it is answered by the pod that was deleted.
+        let is_new = |pod: Pod| pod.metadata.uid != old.metadata.uid;
+        while !pods
+            .get_opt(&name)
+            .await
+            .expect("an answer")
+            .is_some_and(is_new)
+        {
+            starts(&seeing, replaced).await;
+        }
 
         relay.faults(json!({})).await;
         let begun = Instant::now();

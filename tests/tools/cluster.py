@@ -81,8 +81,8 @@ class Cluster:
                 granted |= {(group, resource, verb) for group in rule["apiGroups"] for resource in rule["resources"]
                             for verb in rule["verbs"]}
         outcome = Outcome()
-        # An API server that has just begun refuses for a moment what it allows later.
-        for wrong, what in [(refused - used, "used and not granted"), (granted - used, "granted and never used")]:
+        # An API server that has just been started again knows no roles yet, and refuses what it grants a moment later.
+        for wrong, what in [(refused - granted, "used and not granted"), (granted - used, "granted and never used")]:
             if wrong:
                 lines = "\n".join(" ".join(filter(None, one)) for one in sorted(wrong))
                 outcome.add(Outcome(failed=1, failures=[f"permissions {what}:\n{lines}"]))

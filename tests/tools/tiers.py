@@ -180,7 +180,10 @@ def node(run: Setting) -> Outcome:
     images = [image.gateway()] if run.long else []
     which = "kind(test) & test(/^node::/)" + ("" if run.long else " - test(/^node::image::/)")
     with cluster.up(install.cluster(), helm, real=True, images=images) as running:
-        return on_cluster(run, running, helm, which)
+        outcome = in_browser(run, sorted((ROOT / "tests/browser/node").glob("*.test.mjs")), running.inside(),
+                             CLUSTER_KUBECONFIG=running.said["kubeconfig"])
+        outcome.add(on_cluster(run, running, helm, which))
+        return outcome
 
 
 def on_cluster(run: Setting, running: cluster.Cluster, helm: Path, which: str) -> Outcome:
@@ -204,6 +207,11 @@ def charts(run: Setting) -> Outcome:
 
 
 def browser(run: Setting) -> Outcome:
+    return in_browser(run, sorted((ROOT / "tests/browser").glob("*.test.mjs")))
+
+
+def in_browser(run: Setting, tests: Sequence[Path], before: Sequence[str] = (), **env: str) -> Outcome:
+    """Runs tests in Chromium."""
     node = install.node()
     needs = {
         "CHROMIUM": install.chromium(),
@@ -211,8 +219,7 @@ def browser(run: Setting) -> Outcome:
         "CODE_SERVER": str(install.code_server()),
         "SESSION_GATEWAY": str(run.target / "debug" / PACKAGE),
     }
-    tests = sorted((ROOT / "tests/browser").glob("*.test.mjs"))
-    ended = run.run(node, "--test", "--test-concurrency=1", "--test-reporter=spec", *tests, **needs)
+    ended = run.run(*before, node, "--test", "--test-concurrency=1", "--test-reporter=spec", *tests, **needs, **env)
     line = r"^ℹ {} (\d+)"
     return counted("node --test", ended, line.format("pass"), line.format("(?:fail|cancelled)"),
                    line.format("(?:skipped|todo)"))
