@@ -4,6 +4,7 @@ mod admission;
 mod alone;
 mod cycles;
 mod faults;
+mod life;
 mod races;
 mod refusals;
 mod repair;
