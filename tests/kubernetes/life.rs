@@ -92,13 +92,13 @@ async fn a_container_that_crashes_is_told_and_served_again_when_it_is_well() {
     assert_eq!(relay.pod(id).await.metadata.uid, before);
 }
 
-/// Waits until a gateway has seen that a session is being stopped.
-async fn until_stopping(gateway: &Serve, id: SessionId) {
+/// Waits until a gateway says this of a session: it learns by its watch what others did.
+pub(super) async fn until_told(gateway: &Serve, id: SessionId, is_it: impl Fn(&str) -> bool) {
     let begun = Instant::now();
     loop {
         let reply = gateway.send("GET", &format!("/{id}/-/status"), API).await;
         let status: Value = serde_json::from_slice(&reply.body).expect("a status");
-        if status["state"] == "stopping" {
+        if is_it(status["state"].as_str().unwrap_or_default()) {
             return;
         }
         assert!(begun.elapsed() < DEADLINE, "{status}");
@@ -124,7 +124,7 @@ async fn requests_that_meet_a_slow_stop_wait_for_its_end() {
             assert_eq!(reply.status, 200, "{reply:?}");
         };
         let meanwhile = async {
-            until_stopping(&gateways[starter], id).await;
+            until_told(&gateways[starter], id, |state| state == "stopping").await;
             let path = format!("/{id}/chat/");
             let asset = gateways[starter].send("GET", &path, ASSET).await;
             let told = (asset.status.as_u16(), &*asset.code());

@@ -5,7 +5,7 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use session_gateway::session::SessionId;
 
-use super::{OBJECTS, names};
+use super::{OBJECTS, life::until_told, names};
 use tokio::time::Instant;
 
 use crate::support::{
@@ -95,14 +95,8 @@ async fn a_namespace_that_goes_away_is_waited_for() {
         .delete(&id.to_string(), &DeleteParams::default())
         .await
         .expect("it is deleted");
-    let pods = relay.within::<Pod>(&id.to_string());
-    while !pods
-        .list(&Default::default())
-        .await
-        .expect("a list")
-        .items
-        .is_empty()
-    {}
+    // Until its watch has shown that, the old pod is asked.
+    until_told(&gateway, id, |state| state != "running").await;
     let reply = gateway.send("GET", &format!("/{id}/chat/"), API).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let after = relay
