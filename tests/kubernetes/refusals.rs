@@ -1,6 +1,6 @@
 //! What the cluster refuses, and what is not ours: each has its answer, and nothing is touched.
 
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use session_gateway::session::SessionId;

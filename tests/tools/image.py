@@ -57,7 +57,8 @@ def build(new: Path) -> None:
 
         container = buildah("from", "scratch")
         buildah("add", "--quiet", container, base, "/")
-        variables = {**HOMES, "PATH": "/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        path = "/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        variables = {**HOMES, "PATH": path}
         words = [word for name, value in variables.items() for word in ["--env", f"{name}={value}"]]
         buildah("config", *words, container)
         buildah("commit", "--quiet", container, BASE)

@@ -152,8 +152,8 @@ def cluster() -> Path:
 
     def make(new: Path) -> None:
         for name, package in [("cluster", "."), ("session", "./session")]:
-            install([go, "-C", module, "build", "-trimpath", "-modcacherw", "-ldflags", flags, "-o", new / name, package],
-                    minutes=40, CGO_ENABLED="0")
+            install([go, "-C", module, "build", "-trimpath", "-modcacherw", "-ldflags", flags, "-o", new / name,
+                     package], minutes=40, CGO_ENABLED="0")
         for image in ["pause", "dev-session"]:
             install([new / "cluster", "image", f"{image}:test", new / "session", new / f"{image}.tar"])
 
