@@ -203,6 +203,10 @@ impl Activator {
                     }
                     let phase =
                         self::phase(&self.table.slot(id), service, Instant::now()).unwrap_or(phase);
+                    if phase == Phase::Running {
+                        // Somebody else's start has ended meanwhile.
+                        continue;
+                    }
                     return Err(ActivateError::NotReady(id, phase));
                 }
                 Verdict::Start(_) => Meanwhile::Refuse,

@@ -31,6 +31,17 @@ const OUTSIDE = [/^https:\/\/[^/]*open-vsx\.org\//, /^https:\/\/[^/]*\.vscode-cd
 let browser;
 after(() => browser?.close());
 
+/** Goes to an address. A page that refreshes itself may do so at that very moment, and its own visit wins. */
+async function visit(page, url) {
+  for (;;) {
+    try {
+      return await page.goto(url);
+    } catch (error) {
+      if (!error.message.includes('net::ERR_ABORTED')) throw error;
+    }
+  }
+}
+
 /**
  * A test in a browser.
  *
@@ -48,7 +59,7 @@ export function scenario(name, options, play) {
     try {
       view = await View.open(gateway, options);
       const { page, context } = view;
-      await play({ page, context, gateway, folder, open: (path) => page.goto(gateway.at(path)) });
+      await play({ page, context, gateway, folder, open: (path) => visit(page, gateway.at(path)) });
       view.assertClean();
     } catch (error) {
       await view?.saw(name);
