@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -23,7 +26,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, interval, timeout},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     Cluster,
@@ -43,6 +46,8 @@ const WATCH: u32 = 60;
 const PAGE: u32 = 100;
 /// First and longest pause before a watch that failed begins again: an API server that comes back is noticed at once.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// The code of a watch that is too old to go on (410 Gone).
+const EXPIRED: u16 = 410;
 /// How often the events of pods that wait are looked for, at first; then less and less often.
 const EVENTS: Duration = Duration::from_secs(1);
 /// The longest pause between two looks at the events of one pod.
@@ -108,25 +113,30 @@ impl Pods {
     }
 }
 
-/// The pauses of the watch.
+/// The pauses of the watch: how many failures there were in a row.
 #[derive(Debug, Clone, Default)]
-struct Pauses(u32);
+struct Pauses(Arc<AtomicU32>);
+
+impl Pauses {
+    /// Something was learned: the next pause is the first one again.
+    fn end(&self) {
+        self.0.store(0, Relaxed);
+    }
+}
 
 impl Iterator for Pauses {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
         let (first, last) = PAUSES;
-        let pause = first.saturating_mul(1 << self.0.min(10)).min(last);
-        self.0 += 1;
-        Some(pause)
+        let failures = self.0.fetch_add(1, Relaxed);
+        Some(first.saturating_mul(1 << failures.min(10)).min(last))
     }
 }
 
 impl Backoff for Pauses {
-    fn reset(&mut self) {
-        self.0 = 0;
-    }
+    /// Does nothing: it is called when a list begins, too, and one that fails would be begun again at once for ever.
+    fn reset(&mut self) {}
 }
 
 /// Watches until the process ends.
@@ -145,17 +155,24 @@ async fn pods(cluster: &Cluster, facts: &Facts) {
         .labels(UUID)
         .timeout(WATCH)
         .page_size(PAGE);
-    let mut stream = watcher(pods, config).backoff(Pauses::default()).boxed();
+    let pauses = Pauses::default();
+    let mut stream = watcher(pods, config).backoff(pauses.clone()).boxed();
     let read = |pod: &Pod| view(pod, template, &cluster.services);
     let mut failing = false;
     while let Some(event) = stream.next().await {
         use watcher::Event::{Apply, Delete, InitDone};
-        if failing && matches!(event, Ok(Apply(_) | Delete(_) | InitDone)) {
-            info!("pods are watched again");
+        if matches!(event, Ok(Apply(_) | Delete(_) | InitDone)) {
+            pauses.end();
+            if failing {
+                info!("pods are watched again");
+            }
             failing = false;
         }
         let pods = &cluster.pods;
         match event {
+            Err(watcher::Error::WatchError(status)) if status.code == EXPIRED => {
+                debug!("the watch is too old to go on: pods are listed anew");
+            }
             Err(error) => {
                 if !failing {
                     let error = told(&error);
