@@ -81,7 +81,9 @@ fn idle(slot: &Slot, now: Instant) -> Option<Phase> {
                 stage: *stage,
                 since: pending.since,
             },
-            Standing::Stuck(failure) => Phase::Failed(failure.clone()),
+            Standing::Stuck(failure) if now < failure.retry_at => Phase::Failed(failure.clone()),
+            // It may be made by another plan now: a start looks.
+            Standing::Stuck(_) => Phase::Idle(Found::Vanished),
             Standing::Ends => Phase::Ending,
         }),
         (None, None) => {

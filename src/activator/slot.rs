@@ -200,6 +200,13 @@ impl Slot {
         true
     }
 
+    /// A start has changed nothing about what keeps the incarnation from running: the next one waits longer.
+    pub(super) fn still_stuck(&mut self, now: Instant) {
+        if let Some(failure) = self.pending.as_mut().and_then(Pending::failure) {
+            *failure = Failure::after(Some(failure), Arc::clone(&failure.reason), now);
+        }
+    }
+
     pub(super) fn forgive(&mut self, now: Instant) -> bool {
         let broken = self.broken.iter_mut().map(|broken| &mut broken.failure);
         let mut any = false;

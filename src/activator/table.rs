@@ -106,6 +106,7 @@ impl Table {
             }),
             Fact::Done(_) => {
                 slot.failure = None;
+                slot.still_stuck(now);
                 slot.start.take().is_some()
             }
             Fact::Failed(_, reason) => {

@@ -101,6 +101,20 @@ fn the_end_of_an_old_one_is_not_the_end_of_the_one_after_it() {
     assert_eq!(bench.stands(), ("stopping", None));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_stuck_is_tried_again_after_pauses_that_grow() {
+    let bench = Bench::new();
+    bench.pending(uid(1), stuck());
+    for pause in [5, 10, 20] {
+        assert_eq!(bench.stands(), ("failed", None));
+        tokio::time::advance(Duration::from_secs(pause)).await;
+        assert_eq!(bench.stands(), ("vanished", None), "after {pause} s");
+        bench.apply(Fact::Begun(bench.id));
+        // The kubelet says it again meanwhile.
+        bench.pending(uid(1), stuck()).apply(Fact::Done(bench.id));
+    }
+}
+
 #[test]
 fn the_same_failure_is_counted_once_and_a_new_one_again() {
     let bench = Bench::new();
