@@ -53,8 +53,16 @@ impl Serve {
     }
 }
 
+/// What a person is to know of how sessions run.
+struct About {
+    /// What they run as.
+    run: String,
+    /// What ends with the gateway.
+    last: String,
+}
+
 /// Sessions as processes of this machine, and what a person is to know of them.
-fn local(config: &Config, control: &Control) -> anyhow::Result<(Spawning, String)> {
+fn local(config: &Config, control: &Control) -> anyhow::Result<(Spawning, About)> {
     let program = std::env::current_exe().context("the path of this program is not known")?;
     let local = LocalSpawner::open(local::Parts {
         config: config.local.clone(),
@@ -64,16 +72,18 @@ fn local(config: &Config, control: &Control) -> anyhow::Result<(Spawning, String
         drain: control.drain().clone(),
     });
     let local = Arc::new(local.context("sessions cannot be run on this machine")?);
-    let about = format!(
-        "Sessions run as processes of this machine, without authentication. {{who}}\nTheir files are in {}. Ctrl-C ends it, \
-         sessions included.\n",
-        local.folder().display()
-    );
+    let about = About {
+        run: "as processes of this machine".to_owned(),
+        last: format!(
+            "Their files are in {}. Ctrl-C ends it, sessions included.",
+            local.folder().display()
+        ),
+    };
     Ok((Spawning::of(local), about))
 }
 
 /// Sessions as pods of a cluster, and what a person is to know of them.
-fn kubernetes(config: &Config, control: &Control) -> anyhow::Result<(Spawning, String)> {
+fn kubernetes(config: &Config, control: &Control) -> anyhow::Result<(Spawning, About)> {
     let connect = KubernetesSpawner::connect(
         config.kubernetes.clone(),
         config.services.clone(),
@@ -82,16 +92,15 @@ fn kubernetes(config: &Config, control: &Control) -> anyhow::Result<(Spawning, S
     let kubernetes = control
         .block_on(connect)
         .context("sessions cannot be run on a cluster")?;
-    let about = format!(
-        "Sessions run as pods of the cluster at {}, without authentication. {{who}}\nCtrl-C ends the gateway; sessions go \
-         on.\n",
-        kubernetes.server()
-    );
+    let about = About {
+        run: format!("as pods of the cluster at {}", kubernetes.server()),
+        last: "Ctrl-C ends the gateway; sessions go on.".to_owned(),
+    };
     Ok((Spawning::of(Arc::new(kubernetes)), about))
 }
 
 /// What a person is told when everything is there: where to go, and what to know before others are let in.
-fn welcome(app: &App, about: &str) -> String {
+fn welcome(app: &App, about: &About) -> String {
     let (address, admin) = (app.address(), app.admin_address());
     let id = app.session_to_open();
     let who = if address.ip().is_loopback() {
@@ -101,8 +110,9 @@ fn welcome(app: &App, about: &str) -> String {
     };
     format!(
         "session-gateway {version}\n\n  Open a session    http://{address}/{id}/\n  Operators' port   \
-         http://{admin}/api/sessions\n\n{about}",
+         http://{admin}/api/sessions\n\nSessions run {run}, without authentication. {who}\n{last}\n",
         version = env!("CARGO_PKG_VERSION"),
-        about = about.replace("{who}", who),
+        run = about.run,
+        last = about.last,
     )
 }

@@ -7,7 +7,7 @@
     reason = "objects of the cluster take kilobytes, and there is one such task for a start or a stop"
 )]
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use kube::{
     Config, Error, ResourceExt,
     api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, Preconditions},
 };
+use serde::de::DeserializeOwned;
 
 pub use client::ClientError;
 pub use config::KubernetesConfig;
@@ -249,11 +250,19 @@ impl Cluster {
         self.api.within(&self.config.namespace.of(id))
     }
 
+    /// Reads an object that may not be there.
+    async fn find<K>(&self, objects: &kube::Api<K>, name: &str) -> Result<Option<K>, SpawnError>
+    where
+        K: Clone + Debug + DeserializeOwned + Send,
+    {
+        let found = self.api.call(|| objects.get_opt(name)).await;
+        found.map_err(asked)
+    }
+
     /// The account of a session: one read.
     async fn account(&self, id: SessionId) -> Result<Option<ServiceAccount>, SpawnError> {
         let (accounts, name) = (self.accounts_of(id), names::base(id));
-        let found = self.api.call(|| accounts.get_opt(&name)).await;
-        found.map_err(asked)
+        self.find(&accounts, &name).await
     }
 
     /// Sets an annotation of a session's account, if there is one.
@@ -281,7 +290,7 @@ impl Cluster {
         }
         self.annotate(id, STATE, STOPPED).await.map_err(asked)?;
         let (pods, name) = (self.pods_of(id), names::base(id));
-        let Some(pod) = self.api.call(|| pods.get_opt(&name)).await.map_err(asked)? else {
+        let Some(pod) = self.find(&pods, &name).await? else {
             return Ok(());
         };
         if !objects::is_ours(&pod.metadata, id) {
@@ -297,7 +306,7 @@ impl Cluster {
             if self.pods.until(uid, false, AGAIN).await {
                 return Ok(());
             }
-            let found = self.api.call(|| pods.get_opt(&name)).await.map_err(asked)?;
+            let found = self.find(&pods, &name).await?;
             if found.as_ref().and_then(identity) != Some(uid) {
                 return Ok(());
             }

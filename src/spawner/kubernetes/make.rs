@@ -15,7 +15,7 @@ use tracing::info;
 pub(super) use step::helms;
 
 use super::{
-    Cluster, asked,
+    Cluster,
     names::{PLAN, RUNNING, STATE, STOPPED},
     objects::{Objects, annotation, is_ours},
     record,
@@ -179,12 +179,9 @@ impl<'a> Make<'a> {
             let made = self.cluster.api.call(|| api.create(&self.post, pod)).await;
             let found = match made {
                 Ok(made) => Some(made),
-                Err(Error::Api(status)) if status.code == 409 => self
-                    .cluster
-                    .api
-                    .call(|| api.get_opt(&name))
-                    .await
-                    .map_err(asked)?,
+                Err(Error::Api(status)) if status.code == 409 => {
+                    self.cluster.find(&api, &name).await?
+                }
                 Err(error) => return Err(step::step(error)),
             };
             let Some(found) = found else { continue };

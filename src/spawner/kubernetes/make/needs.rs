@@ -32,13 +32,7 @@ impl Make<'_> {
         let found = match made {
             Ok(made) => made,
             Err(Error::Api(status)) if status.code == 409 => {
-                match self
-                    .cluster
-                    .api
-                    .call(|| api.get_opt(&name))
-                    .await
-                    .map_err(asked)?
-                {
+                match self.cluster.find(&api, &name).await? {
                     Some(found) => found,
                     None => return Err(Step::Again),
                 }
@@ -68,12 +62,7 @@ impl Make<'_> {
         let api = self.cluster.api.everywhere::<Namespace>();
         let name = namespace.name_any();
         loop {
-            let found = self
-                .cluster
-                .api
-                .call(|| api.get_opt(&name))
-                .await
-                .map_err(asked)?;
+            let found = self.cluster.find(&api, &name).await?;
             let ends = found.is_some_and(|found| found.metadata.deletion_timestamp.is_some());
             if !ends {
                 return Ok(());
@@ -88,12 +77,7 @@ impl Make<'_> {
         let name = quota.name_any();
         let deadline = Instant::now() + COUNTED;
         while Instant::now() < deadline {
-            let found = self
-                .cluster
-                .api
-                .call(|| api.get_opt(&name))
-                .await
-                .map_err(asked)?;
+            let found = self.cluster.find(&api, &name).await?;
             let used = found.and_then(|quota| quota.status?.used);
             if used.is_some_and(|used| !used.is_empty()) {
                 break;
@@ -114,12 +98,7 @@ impl Make<'_> {
         let source = self.cluster.api.within::<Secret>(from);
         let names = config.image.pull_secrets.iter().chain(&config.env_secrets);
         let copies = names.map(async |name| {
-            let found = self
-                .cluster
-                .api
-                .call(|| source.get_opt(name))
-                .await
-                .map_err(asked)?;
+            let found = self.cluster.find(&source, name).await?;
             let Some(secret) = found else {
                 let error = format!("Secret {name} not found in namespace {from}").into();
                 return Err(SpawnError::new(Reason::Secret { error }).into());
@@ -156,13 +135,7 @@ impl Make<'_> {
                 Err(Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(step(error)),
             }
-            match self
-                .cluster
-                .api
-                .call(|| api.get_opt(&name))
-                .await
-                .map_err(asked)?
-            {
+            match self.cluster.find(&api, &name).await? {
                 Some(found) if found.metadata.deletion_timestamp.is_some() => {}
                 Some(found) if !is_ours(&found.metadata, self.id) => {
                     return Err(foreign(&format!("claim {}", found.name_any())).into());

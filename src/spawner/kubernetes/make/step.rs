@@ -93,12 +93,7 @@ impl Make<'_> {
     {
         let api = self.api::<K>(object.meta());
         let name = object.name_any();
-        let found = self
-            .cluster
-            .api
-            .call(|| api.get_opt(&name))
-            .await
-            .map_err(asked)?;
+        let found = self.cluster.find(&api, &name).await?;
         Ok(found.is_some_and(|found| {
             found.meta().deletion_timestamp.is_none() && is_ours(found.meta(), self.id)
         }))
