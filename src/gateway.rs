@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod config;
+mod connection;
 mod guard;
 mod headers;
 mod intent;
@@ -61,11 +62,20 @@ pub(crate) struct Gateway {
     drain: Drain,
 }
 
+/// Who is at the other end of a connection, and how it came.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    /// Its address; an IPv4 address is never written as an IPv6 one.
+    address: IpAddr,
+    /// Whether the connection is encrypted.
+    secure: bool,
+}
+
 /// A request that may pass: who asks what of whom.
 struct Entry {
     host: String,
     upgrade: Option<SocketKey>,
-    client: IpAddr,
+    peer: Peer,
     intent: Intent,
     grant: Grant,
     target: Target,
@@ -121,12 +131,12 @@ impl Gateway {
     }
 
     /// Answers a request, whatever becomes of it.
-    async fn handle(self: Rc<Self>, request: Request<Incoming>, client: IpAddr) -> Response<Body> {
+    async fn handle(self: Rc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let _in_flight = self.meters.request();
         let (head, body) = request.into_parts();
         let route = Route::parse(&self.shared.services, head.uri.path());
         let asker = Asker::of(&head, route.as_ref().ok());
-        let outcome = match self.enter(&head, route, client) {
+        let outcome = match self.enter(&head, route, peer) {
             // Boxed, or every idle connection would keep room for a whole request.
             Ok(entry) => Box::pin(self.forward(head, body, entry, &asker)).await,
             Err(error) => Err(error),
@@ -147,7 +157,7 @@ impl Gateway {
         &self,
         head: &Parts,
         route: Result<Route<'_>, RouteError>,
-        client: IpAddr,
+        peer: Peer,
     ) -> Result<Entry, GatewayError> {
         let admitted = headers::admit(head)?;
         let route = route?;
@@ -157,7 +167,7 @@ impl Gateway {
         Ok(Entry {
             host: admitted.host,
             upgrade: admitted.upgrade,
-            client,
+            peer,
             intent,
             grant,
             target,
@@ -189,7 +199,7 @@ impl Gateway {
             spec,
             prefix,
             host: &entry.host,
-            client: entry.client,
+            peer: entry.peer,
             upstream: connection.address(),
         };
         let (request, client) = outgoing(head, body, &hop, entry.upgrade.is_some());

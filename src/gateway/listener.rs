@@ -1,7 +1,6 @@
 //! Accepting connections: one listener per worker, on one port.
 
 use std::{
-    convert::Infallible,
     io,
     net::{SocketAddr, TcpListener as StdListener},
     rc::Rc,
@@ -9,30 +8,18 @@ use std::{
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType,
-    sockopt::{set_socket_keepalive, set_socket_reuseaddr, set_socket_reuseport},
+    sockopt::{set_socket_reuseaddr, set_socket_reuseport},
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
-};
-use tracing::{debug, warn};
+use tokio::{net::TcpListener, time::sleep};
+use tracing::warn;
 
-use super::{Gateway, Shared};
+use super::{Gateway, Shared, connection};
 use crate::shutdown::{Drain, Stage};
 
 /// Connections that wait to be accepted, per worker.
 const BACKLOG: i32 = 1024;
-/// How long a new connection may take to send its first byte. Browsers open some to have them ready.
-const FIRST_BYTE: Duration = Duration::from_secs(10);
-/// How long a connection may lie idle, or take to send a head: longer than the 60 s of common load balancers, or they
-/// would send into a connection that is closing.
-const IDLE: Duration = Duration::from_secs(75);
-/// Head, and what of a held request's body is read ahead.
-const BUFFER: usize = 64 * 1024;
 /// Pause when the process has no free file descriptor: those in use must end first.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -90,9 +77,12 @@ pub async fn serve(
             () = drain.reached(Stage::Draining) => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                drain.spawn_local(connection(Rc::clone(&gateway), stream, peer, drain.clone()))
-            }
+            Ok((stream, from)) => drain.spawn_local(connection::serve(
+                Rc::clone(&gateway),
+                stream,
+                from,
+                drain.clone(),
+            )),
             Err(error) => {
                 warn!(%error, "connection not accepted");
                 sleep(PAUSE).await;
@@ -102,39 +92,4 @@ pub async fn serve(
     drop((listener, gateway));
     drain.reached(Stage::Ended).await;
     Ok(())
-}
-
-/// Serves one connection to its end. What is in flight when the process drains is finished, and nothing more taken.
-async fn connection(gateway: Rc<Gateway>, stream: TcpStream, peer: SocketAddr, drain: Drain) {
-    let prepared = stream
-        .set_nodelay(true)
-        .and_then(|()| Ok(set_socket_keepalive(&stream, true)?));
-    if prepared.is_err() || !matches!(timeout(FIRST_BYTE, stream.readable()).await, Ok(Ok(()))) {
-        return;
-    }
-    let client = peer.ip().to_canonical();
-    let service = service_fn(move |request| {
-        let gateway = Rc::clone(&gateway);
-        async move { Ok::<_, Infallible>(gateway.handle(request, client).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = drain.reached(Stage::Draining) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                outcome = connection => outcome,
-                () = drain.reached(Stage::Ended) => return,
-            }
-        }
-    };
-    if let Err(error) = outcome {
-        debug!(%peer, %error, "connection ended");
-    }
 }

@@ -1,6 +1,6 @@
 //! What is sent on to the service.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri, Version, header, request::Parts, uri::PathAndQuery,
@@ -10,7 +10,10 @@ use super::{
     FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
     drop_hop_by_hop,
 };
-use crate::session::{HostHeader, OriginHeader, Prefix, ServiceSpec};
+use crate::{
+    gateway::Peer,
+    session::{HostHeader, OriginHeader, Prefix, ServiceSpec},
+};
 
 /// One request's way from its client to its service: what the header rules need to know of both ends.
 #[derive(Debug, Clone)]
@@ -21,8 +24,8 @@ pub(in crate::gateway) struct Hop<'a> {
     pub prefix: &'a str,
     /// The `Host` of the client.
     pub host: &'a str,
-    /// The client's address.
-    pub client: IpAddr,
+    /// The other end of the client's connection.
+    pub peer: Peer,
     /// The service's address.
     pub upstream: SocketAddr,
 }
@@ -55,9 +58,10 @@ pub(in crate::gateway) fn prepare(head: &mut Parts, hop: &Hop<'_>, upgrade: bool
         }
     }
     insert(headers, header::HOST, &host);
-    insert(headers, X_FORWARDED_FOR, &hop.client.to_string());
+    insert(headers, X_FORWARDED_FOR, &hop.peer.address.to_string());
     insert(headers, X_FORWARDED_HOST, hop.host);
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let scheme = if hop.peer.secure { "https" } else { "http" };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if hop.spec.prefix == Prefix::Strip {
         insert(headers, X_FORWARDED_PREFIX, hop.prefix);
     }
@@ -138,7 +142,10 @@ mod tests {
             spec,
             prefix: "/ID/vscode",
             host: "gw.test:8000",
-            client: IpAddr::from([192, 0, 2, 7]),
+            peer: crate::gateway::Peer {
+                address: [192, 0, 2, 7].into(),
+                secure: false,
+            },
             upstream: SocketAddr::from(([127, 0, 0, 1], 4321)),
         };
         prepare(&mut head, &hop, upgrade);

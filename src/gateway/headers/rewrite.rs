@@ -95,7 +95,7 @@ pub(super) fn cookie(value: &str, hop: &Hop<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, SocketAddr};
+    use std::net::SocketAddr;
 
     use super::*;
     use crate::session::{HostHeader, OriginHeader, ServiceSpec};
@@ -117,7 +117,10 @@ mod tests {
             spec,
             prefix: "/ID/x",
             host: "gw.test",
-            client: IpAddr::from([192, 0, 2, 7]),
+            peer: crate::gateway::Peer {
+                address: [192, 0, 2, 7].into(),
+                secure: false,
+            },
             upstream: SocketAddr::from(([127, 0, 0, 1], 4321)),
         }
     }

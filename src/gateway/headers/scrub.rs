@@ -160,7 +160,7 @@ fn number(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, SocketAddr};
+    use std::net::SocketAddr;
 
     use http::Response;
 
@@ -189,7 +189,10 @@ mod tests {
             spec: &spec,
             prefix: "/ID/x",
             host: "gw.test",
-            client: IpAddr::from([192, 0, 2, 7]),
+            peer: crate::gateway::Peer {
+                address: [192, 0, 2, 7].into(),
+                secure: false,
+            },
             upstream: SocketAddr::from(([127, 0, 0, 1], 4321)),
         };
         rule(&mut head, &hop)?;
