@@ -160,7 +160,7 @@ impl App {
             .enumerate()
             .map(|(number, listener)| Worker::start(number, listener, &shared, &control))
             .collect::<anyhow::Result<_>>()?;
-        let grace = config.shutdown_grace;
+        let grace = config.shutdown.grace;
         Ok(Self {
             control,
             spawning,

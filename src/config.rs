@@ -8,13 +8,13 @@ mod sources;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::activator::SpawnConfig;
 use crate::admin::AdminConfig;
 use crate::gateway::GatewayConfig;
 use crate::session::{Plan, Services};
 use crate::settings::{self, Problem, Problems, Section};
+use crate::shutdown::ShutdownConfig;
 use crate::spawner::kubernetes::KubernetesConfig;
 use crate::spawner::local::LocalConfig;
 use crate::telemetry::LogConfig;
@@ -46,8 +46,8 @@ pub struct Config {
     pub kubernetes: KubernetesConfig,
     /// What is logged, and how it is written.
     pub log: LogConfig,
-    /// How long running requests may go on after SIGTERM.
-    pub shutdown_grace: Duration,
+    /// How the process ends.
+    pub shutdown: ShutdownConfig,
 }
 
 /// What runs sessions.
@@ -160,9 +160,9 @@ impl Config {
         let local = root.section("local", LocalConfig::read);
         let kubernetes = KubernetesConfig::read(root);
         let log = root.section("log", LogConfig::read);
-        let shutdown_grace = root.section("shutdown", |shutdown| shutdown.duration("grace"));
+        let shutdown = root.section("shutdown", ShutdownConfig::read);
         let mut config = Self {
-            gateway,
+            gateway: gateway?,
             services: services?,
             spawn: spawn?,
             plan: Plan {
@@ -174,7 +174,7 @@ impl Config {
             local: local?,
             kubernetes: kubernetes?,
             log: log?,
-            shutdown_grace: shutdown_grace?,
+            shutdown: shutdown?,
         };
         config.check(root, data);
         Some(config)

@@ -26,7 +26,7 @@ use hyper::{
 use tokio::time::Instant;
 
 pub use answer::Code;
-pub use config::GatewayConfig;
+pub use config::{CertificateFiles, GatewayConfig, Limits, Timeouts, TlsConfig};
 pub use listener::{bind, serve};
 
 use crate::{
@@ -122,7 +122,7 @@ enum GatewayError {
 impl Gateway {
     fn new(shared: Arc<Shared>, worker: usize, drain: Drain) -> Rc<Self> {
         Rc::new(Self {
-            guard: Guard::new(&shared.config),
+            guard: Guard::new(&shared.config.hosts, shared.config.listen.ip()),
             upstream: Upstream::new(drain.clone()),
             meters: shared.metrics.worker(worker),
             shared,

@@ -1,6 +1,6 @@
 //! Ending in order: the stages of the end, and [`Drain`], which knows every task that is to end.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -10,6 +10,40 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug_span};
+
+use crate::settings::Section;
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShutdownConfig {
+    /// How long connections are still accepted while the process is not ready (`delay`).
+    pub delay: Duration,
+    /// How long what runs may go on after that (`grace`).
+    pub grace: Duration,
+    /// Of the grace, how long streams without an end may go on (`streams`).
+    pub streams: Duration,
+    /// Of the grace, the time over which websockets are told to reconnect (`websockets`).
+    pub websockets: Duration,
+}
+
+impl ShutdownConfig {
+    /// Reads the section `shutdown`.
+    #[must_use]
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let config = Self {
+            delay: section.duration("delay"),
+            grace: section.duration("grace"),
+            streams: section.duration("streams"),
+            websockets: section.duration("websockets"),
+        };
+        Self {
+            // Parts of the grace, which may have been set shorter than they are.
+            streams: config.streams.min(config.grace),
+            websockets: config.websockets.min(config.grace),
+            ..config
+        }
+    }
+}
 
 /// How far the end of the process has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

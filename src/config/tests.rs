@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::activator::Trigger;
 use crate::session::{HostHeader, OriginHeader, Prefix};
@@ -47,7 +49,7 @@ fn the_defaults_have_no_problem_and_no_key_that_nobody_reads() {
         (config.plan.project.as_str(), config.plan.user.as_str()),
         ("0", "0")
     );
-    assert_eq!(config.shutdown_grace, Duration::from_secs(10));
+    assert_eq!(config.shutdown.grace, Duration::from_secs(10));
 }
 
 #[test]

@@ -1,7 +1,17 @@
 //! The part of the configuration that says who may come, and where.
 
-use std::net::SocketAddr;
-use std::num::NonZero;
+mod limits;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZero,
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+pub use limits::{Limits, Timeouts};
 
 use crate::settings::Section;
 
@@ -18,12 +28,40 @@ pub struct GatewayConfig {
     pub link_previews: Vec<String>,
     /// Whether everybody who reaches `listen` may do everything (`auth.none_is_fine`).
     pub none_is_fine: bool,
+    /// Networks whose word of a client is believed (`trusted_proxies`).
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections begin with a header of the PROXY protocol (`proxy_protocol`).
+    pub proxy_protocol: bool,
+    /// Certificates, and how often they are looked at (`tls`).
+    pub tls: TlsConfig,
+    /// How much anybody may take (`limits`).
+    pub limits: Limits,
+    /// How long each step may take (`timeouts`).
+    pub timeouts: Timeouts,
+}
+
+/// The certificates of the listener; none: it speaks no TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsConfig {
+    /// The first is for names that no other is for (`tls.certificates`).
+    pub certificates: Vec<CertificateFiles>,
+    /// How often the files are looked at (`tls.reload`).
+    pub reload: Duration,
+}
+
+/// A certificate with its chain and its private key, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the own certificate first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 impl GatewayConfig {
-    /// Reads it from the whole configuration.
+    /// Reads it from the whole configuration. `None` if a section is none.
     #[must_use]
-    pub fn read(root: &mut Section<'_>) -> Self {
+    pub fn read(root: &mut Section<'_>) -> Option<Self> {
         let config = Self {
             listen: root.address("listen"),
             workers: match root.integer("workers", 0..=1024) {
@@ -37,7 +75,17 @@ impl GatewayConfig {
             none_is_fine: root
                 .section("auth", |auth| auth.bool("none_is_fine"))
                 .unwrap_or_default(),
+            trusted_proxies: networks(root, "trusted_proxies"),
+            proxy_protocol: root.bool("proxy_protocol"),
+            tls: root.section("tls", TlsConfig::read)?,
+            limits: root.section("limits", Limits::read)?,
+            timeouts: root.section("timeouts", Timeouts::read)?,
         };
+        let nobody = config.proxy_protocol && config.trusted_proxies.is_empty();
+        root.check(&["proxy_protocol", "trusted_proxies"], !nobody, || {
+            "nobody may connect: a header of the PROXY protocol is taken from trusted_proxies alone, and there are none"
+                .to_owned()
+        });
         let open = !config.listen.ip().is_loopback() && !config.none_is_fine;
         root.check(&["listen", "auth.none_is_fine"], !open, || {
             format!(
@@ -57,8 +105,34 @@ impl GatewayConfig {
                     .to_owned()
             });
         }
-        config
+        Some(config)
     }
+}
+
+impl TlsConfig {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            certificates: section.sections("certificates", |_, files| CertificateFiles {
+                certificate: files.string("certificate").into(),
+                key: files.string("key").into(),
+            }),
+            reload: section.duration("reload"),
+        }
+    }
+}
+
+/// Networks, or single addresses.
+fn networks(root: &mut Section<'_>, key: &str) -> Vec<IpNet> {
+    let texts = root.strings(key);
+    let parsed = texts.iter().filter_map(|text| {
+        let network = text.parse().ok();
+        let network = network.or_else(|| text.parse().ok().map(|address: IpAddr| address.into()));
+        root.check(&[key], network.is_some(), || {
+            format!("expected networks or addresses, such as 10.0.0.0/8; found {text:?}")
+        });
+        network
+    });
+    parsed.collect()
 }
 
 fn lower_case(names: Vec<String>) -> Vec<String> {

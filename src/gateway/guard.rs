@@ -4,10 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Method, header, request::Parts};
 
-use super::{
-    config::GatewayConfig,
-    headers::{Admitted, origin_is},
-};
+use super::headers::{Admitted, origin_is};
 use crate::session::Grant;
 
 /// Checks every request, on every transport, before anything is looked up for it.
@@ -35,8 +32,8 @@ pub(super) enum GuardError {
 }
 
 impl Guard {
-    pub(super) fn new(config: &GatewayConfig) -> Self {
-        let hosts = match (config.hosts.as_slice(), config.listen.ip().is_loopback()) {
+    pub(super) fn new(hosts: &[String], listen: IpAddr) -> Self {
+        let hosts = match (hosts, listen.is_loopback()) {
             ([], true) => Hosts::Loopback,
             ([], false) => Hosts::Any,
             (names, _) => Hosts::Named(names.to_vec()),
@@ -122,13 +119,8 @@ mod tests {
         method: &str,
         headers: &[(&str, &str)],
     ) -> Result<(), GuardError> {
-        let config = GatewayConfig {
-            listen: listen.parse().unwrap(),
-            workers: 1,
-            hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
-            link_previews: vec![],
-            none_is_fine: true,
-        };
+        let hosts: Vec<_> = hosts.iter().map(|&host| host.to_owned()).collect();
+        let listen: SocketAddr = listen.parse().unwrap();
         let mut request = Request::builder().method(method).uri("/");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -142,7 +134,9 @@ mod tests {
             host: host.to_owned(),
             upgrade: None,
         };
-        Guard::new(&config).check(&head, &admitted).map(|_| ())
+        Guard::new(&hosts, listen.ip())
+            .check(&head, &admitted)
+            .map(|_| ())
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use super::problems::Problems;
 use super::tree::{Map, Node, Origin, Value};
 use report::{Report, join};
@@ -76,6 +78,19 @@ impl<'a> Section<'a> {
             },
         )
         .unwrap_or_default()
+    }
+
+    /// A number of bytes with its unit: `32KiB`.
+    pub fn bytes(&mut self, key: &str, range: RangeInclusive<ByteSize>) -> usize {
+        let expected = format!(
+            "bytes with their unit, from {} to {}",
+            range.start(),
+            range.end()
+        );
+        let size = self.parsed(key, &expected, |text| {
+            text.parse().ok().filter(|size| range.contains(size))
+        });
+        usize::try_from(size.unwrap_or(*range.start()).as_u64()).unwrap_or(usize::MAX)
     }
 
     /// An IP address and a port.

@@ -6,7 +6,7 @@ use super::source::{Named, Origin, Source};
 const MODULES: &str = "
     session:
     settings:
-    shutdown:
+    shutdown: settings
     metrics: session
     client: settings shutdown
     telemetry: settings
@@ -17,7 +17,7 @@ const MODULES: &str = "
     gateway: session activator auth pages settings metrics client shutdown
     spawner: session activator settings metrics client shutdown
     admin: session activator auth settings metrics client shutdown
-    config: session activator auth gateway spawner admin settings telemetry
+    config: session activator auth gateway spawner admin settings telemetry shutdown
     app: session activator auth pages gateway spawner admin config settings telemetry metrics client shutdown
     cli: session app config settings telemetry client demo spawner supervise shutdown
     main: cli
