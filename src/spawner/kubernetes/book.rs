@@ -19,7 +19,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pods: HashMap<InstanceUid, Known, ahash::RandomState>,
-    addresses: HashMap<IpAddr, BTreeSet<Claim>, ahash::RandomState>,
+    /// Who claims each address, in order: one pod, all but always.
+    addresses: HashMap<IpAddr, Vec<Claim>, ahash::RandomState>,
     /// Those that the list under way has not named so far.
     unseen: Option<BTreeSet<Claim>>,
 }
@@ -33,7 +34,15 @@ struct Known {
     /// What an event said of it, while it waits.
     event: Option<Arc<Reason>>,
     /// What the table was told last.
-    told: Option<Word>,
+    told: Option<Told>,
+}
+
+/// A word without what its pod never changes: there may be a hundred thousand of them.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Ran(Option<IpAddr>),
+    Was(Progress),
+    Ended,
 }
 
 /// What the table is to be told of one pod.
@@ -47,6 +56,16 @@ pub(super) enum Word {
     Ending(SessionId, InstanceUid),
     /// It is gone.
     Gone(SessionId, InstanceUid),
+}
+
+impl Word {
+    fn told(&self) -> Told {
+        match self {
+            Self::Saw(_, _, addresses) => Told::Ran(addresses.first().map(SocketAddr::ip)),
+            Self::Pending(_, _, progress) => Told::Was(progress.clone()),
+            Self::Ending(..) | Self::Gone(..) => Told::Ended,
+        }
+    }
 }
 
 impl Book {
@@ -82,8 +101,11 @@ impl Book {
                     .flat_map(|address| self.release(address, &view)),
             );
             if let Some(address) = new {
-                let all = self.addresses.entry(address).or_default();
-                all.insert(claim(&view));
+                let one = || Vec::with_capacity(1);
+                let all = self.addresses.entry(address).or_insert_with(one);
+                if let Err(at) = all.binary_search(&claim(&view)) {
+                    all.insert(at, claim(&view));
+                }
                 touched.extend(
                     all.iter()
                         .map(|(_, uid)| InstanceUid(uuid::Uuid::from_u128(*uid))),
@@ -166,7 +188,7 @@ impl Book {
         let Some(all) = self.addresses.get_mut(&address) else {
             return vec![];
         };
-        all.remove(&claim(view));
+        all.retain(|one| *one != claim(view));
         let left = all
             .iter()
             .map(|(_, uid)| InstanceUid(uuid::Uuid::from_u128(*uid)))
@@ -182,12 +204,13 @@ impl Book {
         let known = self.pods.get(&uid)?;
         let word = self.word(known);
         let known = self.pods.get_mut(&uid)?;
-        if known.told.as_ref() == Some(&word) {
+        let told = word.told();
+        if known.told.as_ref() == Some(&told) {
             return None;
         }
         // Of a pod that never ran, the table knows that it waits.
-        let ran = matches!(known.told, Some(Word::Saw(..)));
-        known.told = Some(word.clone());
+        let ran = matches!(known.told, Some(Told::Ran(_)));
+        known.told = Some(told);
         Some(match word {
             Word::Pending(id, uid, Progress::Ends) if ran => Word::Ending(id, uid),
             word => word,
