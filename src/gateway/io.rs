@@ -17,7 +17,6 @@ use tokio_rustls::server::TlsStream;
 pub(super) enum Io {
     /// As they are.
     Plain(TcpStream),
-    #[expect(dead_code, reason = "made once the listener speaks TLS")]
     /// Encrypted. Boxed: the state is some KiB, which a plain connection need not make room for.
     Tls(Box<TlsStream<TcpStream>>),
 }
