@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr};
 
 use rustix::net::sockopt::set_socket_keepalive;
 use tokio::{net::TcpStream, time::sleep};
+use tracing::warn;
 
 use super::limit::OpenOf;
 use crate::gateway::{
@@ -40,6 +41,9 @@ pub(super) async fn begin(
         .any(|network| network.contains(&address));
     if shared.config.proxy_protocol {
         if !trusted {
+            if shared.connections.says() {
+                warn!(%address, "connection closed: proxy_protocol is set, and this is none of trusted_proxies");
+            }
             return Err(io::Error::other("not a trusted proxy"));
         }
         address = proxy_protocol::read(&mut stream).await?.unwrap_or(address);

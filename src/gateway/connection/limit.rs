@@ -3,20 +3,26 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use dashmap::{DashMap, mapref::entry::Entry};
+use tokio::time::Instant;
 
 use crate::gateway::Limits;
+
+/// Between two lines of the log about strangers: whoever can connect could fill it.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// The connections of all workers.
 #[derive(Default)]
 pub struct Connections {
     open: AtomicUsize,
     clients: DashMap<IpAddr, usize, ahash::RandomState>,
+    said: Mutex<Option<Instant>>,
 }
 
 /// One of them, while it lives.
@@ -28,6 +34,16 @@ pub(in crate::gateway) struct Open(Arc<Connections>);
 pub(in crate::gateway) struct OpenOf(Arc<Connections>, IpAddr);
 
 impl Connections {
+    /// Whether a stranger on a balancer's port is to be logged: not so soon after another.
+    pub(in crate::gateway) fn says(&self) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = said.is_none_or(|said| said.elapsed() >= SAID_AGAIN);
+        if again {
+            *said = Some(Instant::now());
+        }
+        again
+    }
+
     /// Counts a connection, unless there are too many.
     pub(in crate::gateway) fn open(self: &Arc<Self>, limits: &Limits) -> Option<Open> {
         let open = Open(Arc::clone(self));
