@@ -1,7 +1,8 @@
 //! The composition root: everything is built here, in reading order, and ended here, in order.
 //!
-//! At SIGTERM or SIGINT: not ready; no new connections; requests in flight finish, within `shutdown.grace`; websockets
-//! end; what still runs is cut off; local sessions end; the process ends. A second signal skips the grace.
+//! At SIGTERM or SIGINT: not ready; after `shutdown.delay` no new connections; requests in flight finish, within
+//! `shutdown.grace`; websockets end; what still runs is cut off; local sessions end; the process ends. A second signal
+//! skips the grace.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -14,7 +15,7 @@ use anyhow::Context;
 use tokio::{
     runtime::{Builder, LocalOptions, Runtime},
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{error, info, warn};
 
@@ -22,10 +23,10 @@ use crate::{
     activator::{self, Activator, DefaultPlan, Inspect, Spawner, StartWatcher, TcpProbe},
     admin::Admin,
     config::Config,
-    gateway::{self, Shared},
+    gateway::{self, Shared, Tls},
     metrics::Metrics,
     session::SessionId,
-    shutdown::{Drain, Ending, Stage},
+    shutdown::{Drain, Ending, ShutdownConfig, Stage},
 };
 
 /// Threads of the control runtime: what waits for others is little work, and one thread that is busy must not keep
@@ -67,7 +68,8 @@ pub struct App {
     activator: Arc<Activator>,
     address: SocketAddr,
     admin: SocketAddr,
-    grace: Duration,
+    shutdown: ShutdownConfig,
+    scheme: &'static str,
     workers: Vec<Worker>,
 }
 
@@ -121,6 +123,7 @@ impl App {
     /// # Errors
     /// If a port cannot be opened; then nothing was started.
     pub fn bind(config: &Config, control: Control, spawning: Spawning) -> anyhow::Result<Self> {
+        let tls = Tls::open(&config.gateway.tls).context("invalid tls.certificates")?;
         let Ports {
             listeners,
             admin,
@@ -141,8 +144,15 @@ impl App {
             activator: Arc::clone(&activator),
             services: config.services.clone(),
             config: config.gateway.clone(),
+            shutdown: config.shutdown,
+            tls: tls.clone(),
+            connections: Arc::default(),
             metrics: Arc::clone(&metrics),
         });
+        if let Some(tls) = &tls {
+            let follow = Arc::clone(tls).follow(control.drain.clone());
+            control.drain.spawn("certificates", follow);
+        }
         let drain = control.drain.clone();
         let admin = Admin::new(
             &activator,
@@ -160,14 +170,14 @@ impl App {
             .enumerate()
             .map(|(number, listener)| Worker::start(number, listener, &shared, &control))
             .collect::<anyhow::Result<_>>()?;
-        let grace = config.shutdown.grace;
         Ok(Self {
             control,
             spawning,
             activator,
             address,
             admin: admin_address,
-            grace,
+            shutdown: config.shutdown,
+            scheme: if tls.is_some() { "https" } else { "http" },
             workers,
         })
     }
@@ -176,6 +186,12 @@ impl App {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What its URLs begin with: `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        self.scheme
     }
 
     /// Where the admin API is.
@@ -223,10 +239,12 @@ impl App {
             ending,
             drain,
         } = self.control;
-        ending.advance(Stage::Draining);
-        let deadline = Instant::now() + self.grace;
+        ending.advance(Stage::Unready);
         let left = runtime.block_on(async {
             let finish = async {
+                sleep(self.shutdown.delay).await;
+                ending.advance(Stage::Draining);
+                let deadline = Instant::now() + self.shutdown.grace;
                 let mut left = 0;
                 for worker in &self.workers {
                     left += worker.drain.finish(deadline).await;

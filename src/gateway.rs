@@ -10,8 +10,11 @@ mod connection;
 mod guard;
 mod headers;
 mod intent;
+mod io;
 mod listener;
 mod own;
+mod proxy_protocol;
+mod tls;
 mod tunnel;
 mod upstream;
 
@@ -27,13 +30,15 @@ use tokio::time::Instant;
 
 pub use answer::Code;
 pub use config::{CertificateFiles, GatewayConfig, Limits, Timeouts, TlsConfig};
+pub use connection::Connections;
 pub use listener::{bind, serve};
+pub use tls::{Tls, TlsError};
 
 use crate::{
     activator::{ActivateError, Activator, Lease, SpawnError, Wanted},
     metrics::{By, Metrics, WorkerMeters},
     session::{Action, Grant, Intent, Route, RouteError, Service, Services, SessionId},
-    shutdown::Drain,
+    shutdown::{Drain, ShutdownConfig},
 };
 use answer::Asker;
 use body::{Body, Upload};
@@ -49,6 +54,12 @@ pub struct Shared {
     pub services: Services,
     /// The gateway's own section of the configuration.
     pub config: GatewayConfig,
+    /// How the process ends.
+    pub shutdown: ShutdownConfig,
+    /// What connections are encrypted with, if they are.
+    pub tls: Option<Arc<Tls>>,
+    /// Those that are open.
+    pub connections: Arc<Connections>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -69,6 +80,9 @@ struct Peer {
     address: IpAddr,
     /// Whether the connection is encrypted.
     secure: bool,
+    /// Whether what it says of others is believed.
+    #[allow(dead_code, reason = "the header rules do not ask yet")]
+    trusted: bool,
 }
 
 /// A request that may pass: who asks what of whom.
@@ -133,10 +147,14 @@ impl Gateway {
     /// Answers a request, whatever becomes of it.
     async fn handle(self: Rc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let _in_flight = self.meters.request();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let flat = headers::flatten(&mut head);
         let route = Route::parse(&self.shared.services, head.uri.path());
         let asker = Asker::of(&head, route.as_ref().ok());
-        let outcome = match self.enter(&head, route, peer) {
+        let entry = flat
+            .map_err(GatewayError::from)
+            .and_then(|()| self.enter(&head, route, peer));
+        let outcome = match entry {
             // Boxed, or every idle connection would keep room for a whole request.
             Ok(entry) => Box::pin(self.forward(head, body, entry, &asker)).await,
             Err(error) => Err(error),

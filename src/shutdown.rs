@@ -50,6 +50,8 @@ impl ShutdownConfig {
 pub enum Stage {
     /// Serving.
     Serving,
+    /// Serving, while the health check says no.
+    Unready,
     /// Nothing new is taken; what runs is finished.
     Draining,
     /// Grace is over: whatever still runs ends now.

@@ -12,6 +12,7 @@
 
 mod admin;
 mod config;
+mod connections;
 mod crash;
 mod demo;
 mod kubernetes;

@@ -109,9 +109,10 @@ fn welcome(app: &App, about: &About) -> String {
         "It listens for other machines: whoever reaches this address can start and use sessions, and run commands."
     };
     format!(
-        "session-gateway {version}\n\n  Open a session    http://{address}/{id}/\n  Operators' port   \
+        "session-gateway {version}\n\n  Open a session    {scheme}://{address}/{id}/\n  Operators' port   \
          http://{admin}/api/sessions\n\nSessions run {run}, without authentication. {who}\n{last}\n",
         version = env!("CARGO_PKG_VERSION"),
+        scheme = app.scheme(),
         run = about.run,
         last = about.last,
     )

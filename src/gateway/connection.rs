@@ -1,58 +1,210 @@
 //! One connection of a client, from its first byte to its end.
 
-use std::{convert::Infallible, net::SocketAddr, rc::Rc, time::Duration};
+mod activity;
+mod begin;
+mod limit;
 
-use hyper::{server::conn::http1, service::service_fn};
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc, time::Duration};
+
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::set_socket_keepalive;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout_at},
+};
 use tracing::debug;
 
-use super::{Gateway, Peer};
+use super::{Gateway, Peer, body::Body};
 use crate::shutdown::{Drain, Stage};
+use activity::{Activity, Streams};
+use begin::{Begun, begin};
+pub use limit::Connections;
+pub(super) use limit::Open;
 
-/// How long a new connection may take to send its first byte. Browsers open some to have them ready.
-const FIRST_BYTE: Duration = Duration::from_secs(10);
-/// How long a connection may lie idle, or take to send a head: longer than the 60 s of common load balancers, or they
-/// would send into a connection that is closing.
-const IDLE: Duration = Duration::from_secs(75);
 /// Head, and what of a held request's body is read ahead.
 const BUFFER: usize = 64 * 1024;
+/// How long a connection of HTTP/2 may lie without a stream. Browsers keep one a site, and dial anew when it is gone.
+const IDLE_HTTP2: Duration = Duration::from_secs(5 * 60);
+/// Whether the client of a connection of HTTP/2 is still there, and how long its answer may take.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// Requests at a time on a connection of HTTP/2.
+const STREAMS: u32 = 100;
+/// What a client may send ahead on a stream of HTTP/2, and on all of a connection. One stalled upload must not starve
+/// the others; and h2 takes many small frames for an attack by half of the connection's window.
+const WINDOWS: (u32, u32) = (256 * 1024, 8 * 1024 * 1024);
+/// Of an answer, kept per stream of HTTP/2 for a client that reads slowly.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How long, when the process drains, a connection may still be silent: its request may be on the way.
+const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end. What is in flight when the process drains is finished, and nothing more taken.
-pub(super) async fn serve(gateway: Rc<Gateway>, stream: TcpStream, from: SocketAddr, drain: Drain) {
-    let prepared = stream
-        .set_nodelay(true)
-        .and_then(|()| Ok(set_socket_keepalive(&stream, true)?));
-    if prepared.is_err() || !matches!(timeout(FIRST_BYTE, stream.readable()).await, Ok(Ok(()))) {
-        return;
-    }
-    let peer = Peer {
-        address: from.ip().to_canonical(),
-        secure: false,
+pub(super) async fn serve(
+    gateway: Rc<Gateway>,
+    stream: TcpStream,
+    from: SocketAddr,
+    (drain, _open): (Drain, Open),
+) {
+    let deadline = Instant::now() + gateway.shared.config.timeouts.handshake;
+    let last_call = async {
+        drain.reached(Stage::Draining).await;
+        sleep(LAST_CALL).await;
     };
-    let service = service_fn(move |request| {
-        let gateway = Rc::clone(&gateway);
-        async move { Ok::<_, Infallible>(gateway.handle(request, peer).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = drain.reached(Stage::Draining) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                outcome = connection => outcome,
-                () = drain.reached(Stage::Ended) => return,
-            }
-        }
+    let begun = tokio::select! {
+        // Boxed, or every idle connection would keep room for its beginning.
+        begun = timeout_at(deadline, Box::pin(begin(&gateway, stream, from))) => begun,
+        () = last_call => return,
+    };
+    let outcome = match begun {
+        Ok(Ok(begun)) if begun.http2 => Box::pin(http2(gateway, begun, deadline, &drain)).await,
+        Ok(Ok(begun)) => Box::pin(http1(gateway, begun, deadline, &drain)).await,
+        Ok(Err(error)) => return debug!(%from, %error, "connection did not begin"),
+        Err(_) => return debug!(%from, "connection did not begin in time"),
     };
     if let Err(error) = outcome {
         debug!(%from, %error, "connection ended");
     }
+}
+
+async fn http1(
+    gateway: Rc<Gateway>,
+    begun: Begun,
+    deadline: Instant,
+    drain: &Drain,
+) -> hyper::Result<()> {
+    let Begun { io, peer, open, .. } = begun;
+    let (activity, config) = (Activity::new(), &gateway.shared.config);
+    let (idle, head) = (config.timeouts.idle, config.limits.head);
+    let streams = gateway.shared.shutdown.streams;
+    let own = Rc::clone(&activity);
+    let service = service_fn(move |request| {
+        let (gateway, activity) = (Rc::clone(&gateway), Rc::clone(&own));
+        async move {
+            activity.asked();
+            let answer = gateway.handle(request, peer).await;
+            activity
+                .endless
+                .set(usize::from(is_endless(answer.headers())));
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle)
+        .max_header_size(head)
+        .max_buf_size(BUFFER.max(head))
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let connection = std::pin::pin!(connection);
+    let silent = activity.overdue(deadline);
+    let cut = activity.outlived(drain, streams);
+    let outcome = drive(
+        connection,
+        |one| one.graceful_shutdown(),
+        (silent, cut),
+        drain,
+    )
+    .await;
+    drop(open);
+    outcome
+}
+
+async fn http2(
+    gateway: Rc<Gateway>,
+    begun: Begun,
+    deadline: Instant,
+    drain: &Drain,
+) -> hyper::Result<()> {
+    let Begun { io, peer, open, .. } = begun;
+    let activity = Activity::new();
+    let head = u32::try_from(gateway.shared.config.limits.head).unwrap_or(u32::MAX);
+    let streams = gateway.shared.shutdown.streams;
+    let own = Rc::clone(&activity);
+    let service = service_fn(move |request| {
+        let (gateway, activity) = (Rc::clone(&gateway), Rc::clone(&own));
+        async move {
+            activity.asked();
+            let answer = answer(&gateway, request, peer).await;
+            let endless = usize::from(is_endless(answer.headers()));
+            activity.endless.set(activity.endless.get() + endless);
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = http2::Builder::new(Streams(Rc::clone(&activity), drain.clone()))
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
+        .max_header_list_size(head)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1)
+        .enable_connect_protocol()
+        .serve_connection(TokioIo::new(io), service);
+    let connection = std::pin::pin!(connection);
+    let silent = async {
+        tokio::select! {
+            () = activity.overdue(deadline) => {}
+            () = activity.idle(IDLE_HTTP2) => {}
+        }
+    };
+    let cut = activity.outlived(drain, streams);
+    let outcome = Box::pin(drive(
+        connection,
+        |one| one.graceful_shutdown(),
+        (silent, cut),
+        drain,
+    ))
+    .await;
+    drop(open);
+    outcome
+}
+
+/// Runs a connection until it ends, is `silent` for too long, or the process drains: then it is told to stop, and cut
+/// when its time is over.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    stop: impl FnOnce(Pin<&mut C>),
+    (silent, cut): (impl Future<Output = ()>, impl Future<Output = ()>),
+    drain: &Drain,
+) -> hyper::Result<()> {
+    let mut silent = std::pin::pin!(silent);
+    tokio::select! {
+        outcome = connection.as_mut() => return outcome,
+        () = silent.as_mut() => return Ok(()),
+        () = drain.reached(Stage::Draining) => stop(connection.as_mut()),
+    }
+    tokio::select! {
+        outcome = connection => outcome,
+        () = silent => Ok(()),
+        () = cut => Ok(()),
+    }
+}
+
+/// Answers a request of HTTP/2, where a switch of protocols is a plain success (RFC 8441 section 5).
+async fn answer(gateway: &Rc<Gateway>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let mut answer = Rc::clone(gateway).handle(request, peer).await;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        *answer.status_mut() = StatusCode::OK;
+        for name in [
+            header::UPGRADE,
+            header::CONNECTION,
+            header::SEC_WEBSOCKET_ACCEPT,
+        ] {
+            answer.headers_mut().remove(name);
+        }
+    }
+    answer
+}
+
+/// Whether an answer goes on until somebody leaves: it cannot be waited for.
+fn is_endless(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map_or(&b""[..], |kind| kind.as_bytes());
+    kind.to_ascii_lowercase().starts_with(b"text/event-stream")
 }

@@ -4,6 +4,7 @@
 //! only, then given what this hop has to say. Each rule names its source.
 
 mod admit;
+mod http2;
 mod prepare;
 mod rewrite;
 mod scrub;
@@ -11,6 +12,7 @@ mod scrub;
 use http::{HeaderMap, HeaderName, header};
 
 pub(super) use admit::{AdmitError, Admitted, SocketKey, admit};
+pub(super) use http2::flatten;
 pub(super) use prepare::{Hop, prepare};
 pub(super) use scrub::{ScrubError, scrub, switched};
 

@@ -8,12 +8,16 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType,
     sockopt::{set_socket_reuseaddr, set_socket_reuseport},
 };
-use tokio::{net::TcpListener, time::sleep};
-use tracing::warn;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tracing::{debug, warn};
 
 use super::{Gateway, Shared, connection};
 use crate::shutdown::{Drain, Stage};
@@ -77,19 +81,32 @@ pub async fn serve(
             () = drain.reached(Stage::Draining) => break,
         };
         match accepted {
-            Ok((stream, from)) => drain.spawn_local(connection::serve(
-                Rc::clone(&gateway),
-                stream,
-                from,
-                drain.clone(),
-            )),
+            Ok((stream, from)) => take(&gateway, stream, from, &drain),
             Err(error) => {
                 warn!(%error, "connection not accepted");
                 sleep(PAUSE).await;
             }
         }
     }
+    // Those that wait have connected, and may have sent their request.
+    while let Some(Ok((stream, from))) = listener.accept().now_or_never() {
+        take(&gateway, stream, from, &drain);
+    }
     drop((listener, gateway));
     drain.reached(Stage::Ended).await;
     Ok(())
+}
+
+/// Serves a connection in a task of its own, or closes it at once if there are too many.
+fn take(gateway: &Rc<Gateway>, stream: TcpStream, from: SocketAddr, drain: &Drain) {
+    let shared = &gateway.shared;
+    let Some(open) = shared.connections.open(&shared.config.limits) else {
+        return debug!(%from, "too many connections");
+    };
+    drain.spawn_local(connection::serve(
+        Rc::clone(gateway),
+        stream,
+        from,
+        (drain.clone(), open),
+    ));
 }

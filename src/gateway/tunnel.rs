@@ -14,13 +14,10 @@ use std::{
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
-use super::upstream::Connection;
+use super::{io::Io, upstream::Connection};
 use crate::{
     activator::Lease,
     metrics::{Direction as Way, OpenTunnel},
@@ -80,7 +77,7 @@ async fn carry(
     let client = client.map_err(io::Error::other)?;
     let service = service.ok_or(io::ErrorKind::ConnectionReset)?;
     let client = client
-        .downcast::<TokioIo<TcpStream>>()
+        .downcast::<TokioIo<Io>>()
         .map_err(|_| io::ErrorKind::Unsupported)?;
     let mut up = Direction {
         pending: Bytes::copy_from_slice(&client.read_buf),

@@ -120,6 +120,7 @@ mod tests {
             peer: crate::gateway::Peer {
                 address: [192, 0, 2, 7].into(),
                 secure: false,
+                trusted: false,
             },
             upstream: SocketAddr::from(([127, 0, 0, 1], 4321)),
         }
