@@ -141,6 +141,7 @@ impl App {
             activator: Arc::clone(&activator),
             services: config.services.clone(),
             config: config.gateway.clone(),
+            shutdown: config.shutdown,
             metrics: Arc::clone(&metrics),
         });
         let drain = control.drain.clone();
