@@ -10,6 +10,7 @@ mod connection;
 mod guard;
 mod headers;
 mod intent;
+mod io;
 mod listener;
 mod own;
 mod tunnel;

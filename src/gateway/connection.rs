@@ -8,7 +8,7 @@ use rustix::net::sockopt::set_socket_keepalive;
 use tokio::{net::TcpStream, time::timeout};
 use tracing::debug;
 
-use super::{Gateway, Peer};
+use super::{Gateway, Peer, io::Io};
 use crate::shutdown::{Drain, Stage};
 
 /// How long a new connection may take to send its first byte. Browsers open some to have them ready.
@@ -39,7 +39,7 @@ pub(super) async fn serve(gateway: Rc<Gateway>, stream: TcpStream, from: SocketA
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Io::Plain(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {

@@ -31,7 +31,7 @@ use tokio_tungstenite::tungstenite::protocol::{
 use tracing::debug;
 use uuid::Uuid;
 
-use super::upstream::Connection;
+use super::{io::Io, upstream::Connection};
 use crate::{
     activator::{Lease, TunnelGuard},
     metrics::{Direction as Way, OpenTunnel},
@@ -132,7 +132,7 @@ async fn carry(
     let service = service.ok_or(io::ErrorKind::ConnectionReset)?;
     let down = Direction::new(Way::Down, &service.read_buf, &open);
     let service = service.io.into_inner();
-    let outcome = match client.downcast::<TokioIo<TcpStream>>() {
+    let outcome = match client.downcast::<TokioIo<Io>>() {
         Ok(parts) => {
             let up = Direction::new(Way::Up, &parts.read_buf, &open);
             let client = parts.io.into_inner();
