@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -60,21 +60,33 @@ pub(super) struct Times {
 pub(super) struct Held {
     /// The right to send.
     pub(super) lease: Lease,
-    /// Its place among the tunnels of the session.
+    /// Its place among the tunnels of the session; given back when this is dropped.
+    #[expect(dead_code, reason = "it is held, not read")]
     pub(super) place: TunnelGuard,
     /// Its place in the metrics.
     pub(super) open: OpenTunnel,
 }
 
 /// Both sides, and both ways between them.
-struct Tunnel<C> {
+struct Tunnel<C, S> {
     client: C,
-    service: TcpStream,
+    service: S,
     up: Direction,
     down: Direction,
     /// Only while one side has ended.
     half: Option<Pin<Box<Sleep>>>,
-    open: OpenTunnel,
+}
+
+/// A tunnel by what its client's side is.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind, which is in the task's own memory"
+)]
+enum Opened {
+    /// A connection of its own.
+    Socket(Tunnel<Io, TcpStream>),
+    /// One of many streams of a connection, which stays hyper's.
+    Stream(Box<Tunnel<TokioIo<Upgraded>, TcpStream>>),
 }
 
 /// Why we end a tunnel. Closed: each has its code.
@@ -109,85 +121,100 @@ pub(super) fn join(
     times: Times,
     drain: &Drain,
 ) {
-    let end = drain.clone();
-    drain.spawn_local(async move {
-        let session = held.lease.instance().session();
-        match carry(client, service, held, times, &end).await {
-            Ok(why) => debug!(%session, why, "tunnel ended"),
-            Err(error) => debug!(%session, %error, "tunnel broke"),
-        }
-    });
+    // Boxed, or every tunnel would keep room for its beginning.
+    let opening = Box::pin(open_up(client, service));
+    drain.spawn_local(carry(opening, held, times, drain.clone()));
 }
 
-async fn carry(
-    client: OnUpgrade,
-    service: Connection,
-    held: Held,
-    times: Times,
-    drain: &Drain,
-) -> io::Result<&'static str> {
-    let Held { lease, place, open } = held;
+/// Takes both sockets from hyper, with what came on them already.
+async fn open_up(client: OnUpgrade, service: Connection) -> io::Result<Opened> {
     let (client, service) = tokio::join!(client, service.into_socket());
     let client = client.map_err(io::Error::other)?;
     let service = service.ok_or(io::ErrorKind::ConnectionReset)?;
-    let down = Direction::new(Way::Down, &service.read_buf, &open);
+    let down = Direction::new(Way::Down, &service.read_buf);
     let service = service.io.into_inner();
-    let outcome = match client.downcast::<TokioIo<Io>>() {
+    Ok(match client.downcast::<TokioIo<Io>>() {
         Ok(parts) => {
-            let up = Direction::new(Way::Up, &parts.read_buf, &open);
-            let client = parts.io.into_inner();
-            let tunnel = Tunnel::new((client, service), (up, down), open);
-            tunnel.run(&lease, times, drain).await
+            let up = Direction::new(Way::Up, &parts.read_buf);
+            Opened::Socket(Tunnel::new((parts.io.into_inner(), service), (up, down)))
         }
-        // One of many streams of a connection, which stays hyper's.
         Err(stream) => {
-            let up = Direction::new(Way::Up, &Bytes::new(), &open);
-            let tunnel = Tunnel::new((TokioIo::new(stream), service), (up, down), open);
-            Box::pin(tunnel.run(&lease, times, drain)).await
+            let up = Direction::new(Way::Up, &Bytes::new());
+            let ends = (TokioIo::new(stream), service);
+            Opened::Stream(Box::new(Tunnel::new(ends, (up, down))))
         }
-    };
-    drop(place);
-    outcome
+    })
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Tunnel<C> {
-    fn new(
-        (client, service): (C, TcpStream),
-        (up, down): (Direction, Direction),
-        open: OpenTunnel,
-    ) -> Self {
+async fn carry(
+    opening: Pin<Box<impl Future<Output = io::Result<Opened>>>>,
+    held: Held,
+    times: Times,
+    drain: Drain,
+) {
+    let session = held.lease.instance().session();
+    let mut opened = match opening.await {
+        Ok(opened) => opened,
+        Err(error) => return debug!(%session, %error, "tunnel not opened"),
+    };
+    // By reference, or there would be room for the tunnel twice.
+    let outcome = match &mut opened {
+        Opened::Socket(tunnel) => tunnel.run(&held, times, &drain).await,
+        Opened::Stream(tunnel) => Box::pin(tunnel.run(&held, times, &drain)).await,
+    };
+    match outcome {
+        Ok(why) => debug!(%session, why, "tunnel ended"),
+        Err(error) => debug!(%session, %error, "tunnel broke"),
+    }
+}
+
+impl<C, S> Tunnel<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn new((client, service): (C, S), (up, down): (Direction, Direction)) -> Self {
         Self {
             client,
             service,
             up,
             down,
             half: None,
-            open,
         }
     }
 
     /// Carries bytes until there is a reason to end.
-    async fn run(mut self, lease: &Lease, times: Times, drain: &Drain) -> io::Result<&'static str> {
+    async fn run(
+        &mut self,
+        Held { lease, open, .. }: &Held,
+        times: Times,
+        drain: &Drain,
+    ) -> io::Result<&'static str> {
         let moved = Cell::new(false);
         let (reason, until) = tokio::select! {
-            outcome = poll_fn(|cx| self.poll(cx, &moved)) => return outcome,
+            outcome = poll_fn(|cx| self.poll(cx, open, &moved)) => return outcome,
             () = lease.ended() => (Reason::Gone, Instant::now() + FRAME),
             () = silence(&moved, times.silence) => (Reason::Silent, Instant::now() + FRAME),
             until = told(drain, times.window) => (Reason::Restart, until),
         };
         // Boxed, or every tunnel would keep room for its end.
-        Box::pin(self.close(reason, until)).await;
+        Box::pin(self.close(reason, until, open)).await;
         Ok(reason.text())
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, moved: &Cell<bool>) -> Poll<io::Result<&'static str>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        open: &OpenTunnel,
+        moved: &Cell<bool>,
+    ) -> Poll<io::Result<&'static str>> {
         let before = (self.up.moves(), self.down.moves());
         let up = self
             .up
-            .poll(cx, &mut self.client, &mut self.service, &self.open)?;
+            .poll(cx, &mut self.client, &mut self.service, open)?;
         let down = self
             .down
-            .poll(cx, &mut self.service, &mut self.client, &self.open)?;
+            .poll(cx, &mut self.service, &mut self.client, open)?;
         if up.is_ready() && down.is_ready() {
             return Poll::Ready(Ok("both sides ended"));
         }
@@ -209,13 +236,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Tunnel<C> {
 
     /// Tells both sides, at the end of the frame at hand if that comes by `until`, and waits shortly for their answers:
     /// a connection closed on unread bytes would be reset, and the Close lost with it.
-    async fn close(mut self, reason: Reason, until: Instant) {
+    async fn close(&mut self, reason: Reason, until: Instant, open: &OpenTunnel) {
         let (to_client, to_service) = (reason.to_client(), reason.to_service());
         let told = poll_fn(|cx| {
             let ends = (&mut self.client, &mut self.service);
-            let up = self.up.poll_tell(cx, ends, &to_service, &self.open);
+            let up = self.up.poll_tell(cx, ends, &to_service, open);
             let ends = (&mut self.service, &mut self.client);
-            let down = self.down.poll_tell(cx, ends, &to_client, &self.open);
+            let down = self.down.poll_tell(cx, ends, &to_client, open);
             both(up, down)
         });
         let _ = timeout_at(until, told).await;
@@ -311,6 +338,7 @@ async fn told(drain: &Drain, window: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use futures_util::future::join_all;
+    use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
     use crate::shutdown::Ending;
@@ -343,6 +371,40 @@ mod tests {
         let begun = Instant::now();
         silence(&moved, Duration::from_secs(8)).await;
         assert!((8..=10).contains(&begun.elapsed().as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_tunnel_ends_a_minute_after_its_last_byte() {
+        let (mut client, near) = duplex(64);
+        let (mut service, far) = duplex(64);
+        let open = direction::tests::open();
+        let up = Direction::new(Way::Up, &Bytes::new());
+        let down = Direction::new(Way::Down, &Bytes::new());
+        let mut tunnel = Tunnel::new((near, far), (up, down));
+        let moved = Cell::new(false);
+        client.shutdown().await.unwrap();
+        let begun = Instant::now();
+        let speak = async {
+            sleep(HALF / 2).await;
+            service.write_all(b"late").await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(poll_fn(|cx| tunnel.poll(cx, &open, &moved)), speak);
+        assert_eq!(ended.unwrap(), "one side ended, and the other was silent");
+        assert_eq!(begun.elapsed().as_secs(), (HALF / 2 + HALF).as_secs());
+    }
+
+    /// How large the future of a function is.
+    fn size<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_open_tunnel_takes_little_memory() {
+        type Opening = Pin<Box<std::future::Ready<io::Result<Opened>>>>;
+        let size = size(|(opening, held, times, drain): (Opening, _, _, _)| {
+            carry(opening, held, times, drain)
+        });
+        assert!(size <= 1152, "{size}");
     }
 
     #[test]

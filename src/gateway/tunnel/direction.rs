@@ -40,9 +40,9 @@ pub(super) struct Direction {
 
 impl Direction {
     /// One that begins with what came on the socket before it was handed over.
-    pub(super) fn new(way: Way, early: &Bytes, open: &OpenTunnel) -> Self {
+    pub(super) fn new(way: Way, early: &Bytes) -> Self {
         let mut scanner = Scanner::default();
-        open.frames(way, scanner.scan(early));
+        scanner.scan(early);
         Self {
             // A copy: the original pins the whole buffer that its head was read into.
             pending: Bytes::copy_from_slice(early),
@@ -257,7 +257,7 @@ impl Direction {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::future::poll_fn;
 
     use proptest::prelude::*;
@@ -269,7 +269,7 @@ mod tests {
         session::{HostHeader, OriginHeader, Prefix, ServiceSpec, Services},
     };
 
-    fn open() -> OpenTunnel {
+    pub(in super::super) fn open() -> OpenTunnel {
         let spec = ServiceSpec {
             name: "preview".into(),
             port: 3000,
@@ -295,7 +295,7 @@ mod tests {
                 let (mut source, mut from) = duplex(4096);
                 let (mut to, mut sink) = duplex(narrow);
                 let open = open();
-                let mut direction = Direction::new(Way::Down, &Bytes::new(), &open);
+                let mut direction = Direction::new(Way::Down, &Bytes::new());
                 let write = async {
                     for chunk in &chunks {
                         source.write_all(chunk).await.unwrap();
@@ -331,7 +331,7 @@ mod tests {
                 let (mut source, mut from) = duplex(1 << 16);
                 let (mut to, mut sink) = duplex(narrow);
                 let open = open();
-                let mut direction = Direction::new(Way::Down, &Bytes::new(), &open);
+                let mut direction = Direction::new(Way::Down, &Bytes::new());
                 let mut received = Vec::new();
                 let tell = async {
                     source.write_all(&sent[..before]).await.unwrap();
