@@ -35,7 +35,7 @@ pub use listener::{bind, serve};
 pub use tls::{Tls, TlsError};
 
 use crate::{
-    activator::{ActivateError, Activator, Lease, SpawnError, Wanted},
+    activator::{ActivateError, Activator, Lease, SpawnError, TunnelGuard, Wanted},
     metrics::{By, Metrics, WorkerMeters},
     session::{Action, Grant, Intent, Route, RouteError, Service, Services, SessionId},
     shutdown::{Drain, ShutdownConfig},
@@ -44,6 +44,7 @@ use answer::Asker;
 use body::{Body, Upload};
 use guard::{Guard, GuardError};
 use headers::{AdmitError, Hop, SocketKey};
+use tunnel::Times;
 use upstream::{Connection, Upstream, UpstreamError};
 
 /// What all workers share.
@@ -125,6 +126,9 @@ enum GatewayError {
     /// The session is not there, as seen by this service; the flag tells whether a form is lost by it.
     #[error("the session does not take the request")]
     Activate(#[source] ActivateError, Service, bool),
+    /// The session has as many websockets as it may.
+    #[error("{0} has as many websockets open as it may")]
+    Tunnels(SessionId),
     /// The session could not be stopped.
     #[error("the session could not be stopped")]
     Stop(SessionId, #[source] SpawnError),
@@ -212,6 +216,7 @@ impl Gateway {
             arrived: Instant::now(),
         };
         let (lease, connection) = self.reach(wanted, entry.upgrade.is_some()).await?;
+        let place = self.place(&lease, entry.upgrade.is_some())?;
         let spec = self.shared.services.spec(service);
         let hop = Hop {
             spec,
@@ -222,7 +227,7 @@ impl Gateway {
         };
         let (request, client) = outgoing(head, body, &hop, entry.upgrade.is_some());
         let answer = self.upstream.send(request, connection).await?;
-        self.hand_back(answer, lease, &hop, entry.upgrade.zip(client))
+        self.hand_back(answer, lease, &hop, entry.upgrade.zip(client).zip(place))
     }
 
     /// The right to send to the service, and a connection to it. A service that refuses is starting again, and the
@@ -245,20 +250,34 @@ impl Gateway {
         }
     }
 
+    /// A place among the websockets of the session, for a request that asks for one.
+    fn place(&self, lease: &Lease, upgrade: bool) -> Result<Option<TunnelGuard>, GatewayError> {
+        let most = self.shared.config.limits.tunnels_per_session;
+        let place = upgrade.then(|| lease.tunnel(most));
+        let full = || GatewayError::Tunnels(lease.instance().session());
+        place.map(|place| place.ok_or_else(full)).transpose()
+    }
+
     /// Makes the client's answer of the service's: the lease goes into its body, or into the tunnel after a 101.
     fn hand_back(
         &self,
         (response, connection): (Response<Incoming>, Connection),
         lease: Lease,
         hop: &Hop<'_>,
-        upgrade: Option<(SocketKey, OnUpgrade)>,
+        upgrade: Option<((SocketKey, OnUpgrade), TunnelGuard)>,
     ) -> Result<Response<Body>, GatewayError> {
         let unfit = |error| UpstreamError::Unfit(hop.upstream, error);
         let (mut head, body) = response.into_parts();
         match upgrade {
-            Some((key, client)) if head.status == http::StatusCode::SWITCHING_PROTOCOLS => {
+            Some(((key, client), place))
+                if head.status == http::StatusCode::SWITCHING_PROTOCOLS =>
+            {
                 headers::switched(&mut head, hop, &key).map_err(unfit)?;
-                tunnel::join(client, connection, lease, self.meters.tunnel(), &self.drain);
+                let open = self.meters.tunnel();
+                let held = tunnel::Held { lease, place, open };
+                let times =
+                    Times::new(self.shared.config.timeouts.websocket, &self.shared.shutdown);
+                tunnel::join(client, connection, held, times, &self.drain);
                 Ok(Response::from_parts(head, Body::Bodyless))
             }
             _ => {

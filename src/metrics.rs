@@ -10,10 +10,13 @@
 //! | `session_gateway_requests_in_flight` | gauge, until the answer's head | - |
 //! | `session_gateway_tunnels_open` | gauge, open websockets | - |
 //! | `session_gateway_tunnel_bytes_total` | counter, bytes | `direction` (`up`, `down`) |
+//! | `session_gateway_tunnel_frames_total` | counter, whole frames | `direction`; `kind` (`data`, `control`) |
 //! | `session_gateway_starts_total` | counter | `outcome` (`ok`, `failed`) |
 //! | `session_gateway_start_seconds` | histogram, time until all was asked for | - |
 //! | `session_gateway_sessions` | gauge, sessions that are known here | `state` |
 //! | `session_gateway_build_info` | gauge, always 1 | `version` |
+
+mod exposition;
 
 use std::{
     collections::BTreeMap,
@@ -27,13 +30,13 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet, text::encode},
-    metrics::MetricType,
+    encoding::{DescriptorEncoder, text::encode},
     registry::Registry,
 };
 use tokio::time::Instant;
 
 use crate::session::{Service, Services};
+use exposition::{counters, gauges, histogram};
 
 /// Upper bounds of the request histogram's buckets, in seconds: from a byte passed on to a request held to the end.
 const REQUEST_BOUNDS: [f64; 11] = [
@@ -64,6 +67,15 @@ pub enum Direction {
     Down,
 }
 
+/// Websocket frames by kind (RFC 6455 section 5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Frames {
+    /// Texts, binary data, and fragments of these.
+    pub data: u64,
+    /// Pings, pongs and closes.
+    pub control: u64,
+}
+
 /// All that is counted by this replica.
 pub struct Metrics {
     services: Services,
@@ -80,6 +92,8 @@ pub struct WorkerMeters {
     in_flight: AtomicI64,
     tunnels: AtomicI64,
     bytes: [AtomicU64; 2],
+    /// By direction, then data and control.
+    frames: [[AtomicU64; 2]; 2],
 }
 
 /// One request on its way to its answer's head. Measures when it is dropped, by cancellation too.
@@ -196,7 +210,23 @@ impl Scrape {
             ([("direction", "up")], bytes(0)),
             ([("direction", "down")], bytes(1)),
         ];
-        counters(encoder, "tunnel_bytes", "Bytes through websockets", &bytes)
+        counters(encoder, "tunnel_bytes", "Bytes through websockets", &bytes)?;
+        let frames = |way: usize, kind: usize| {
+            let each = workers.iter().map(|one| &one.frames[way][kind]);
+            each.map(|frames| frames.load(Relaxed)).sum()
+        };
+        let frames = [
+            ([("direction", "up"), ("kind", "data")], frames(0, 0)),
+            ([("direction", "up"), ("kind", "control")], frames(0, 1)),
+            ([("direction", "down"), ("kind", "data")], frames(1, 0)),
+            ([("direction", "down"), ("kind", "control")], frames(1, 1)),
+        ];
+        counters(
+            encoder,
+            "tunnel_frames",
+            "Frames through websockets",
+            &frames,
+        )
     }
 
     fn sessions(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -255,65 +285,6 @@ impl Scrape {
     }
 }
 
-/// A sample of a family: its labels and its value.
-type Sample<'a, const N: usize, T> = ([(&'a str, &'a str); N], T);
-
-fn counters<const N: usize>(
-    encoder: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    samples: &[Sample<'_, N, u64>],
-) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, value) in samples {
-        family
-            .encode_family(labels)?
-            .encode_counter::<NoLabelSet, u64, u64>(value, None)?;
-    }
-    Ok(())
-}
-
-fn gauges<const N: usize>(
-    encoder: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    samples: &[Sample<'_, N, i64>],
-) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in samples {
-        match N {
-            0 => family.encode_gauge(value)?,
-            _ => family.encode_family(labels)?.encode_gauge(value)?,
-        }
-    }
-    Ok(())
-}
-
-/// One histogram of all the parts together, which have the same bounds.
-fn histogram(
-    encoder: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    parts: &[&Histogram],
-) -> fmt::Result {
-    let count = |bucket: usize| {
-        parts
-            .iter()
-            .map(|part| part.buckets[bucket].load(Relaxed))
-            .sum::<u64>()
-    };
-    let bounds = parts[0].bounds.iter().copied().chain([f64::INFINITY]);
-    let buckets: Vec<(f64, u64)> = bounds
-        .enumerate()
-        .map(|(bucket, bound)| (bound, count(bucket)))
-        .collect();
-    let micros = parts.iter().map(|part| part.micros.load(Relaxed)).sum();
-    let sum = Duration::from_micros(micros).as_secs_f64();
-    let total = buckets.iter().map(|(_, count)| count).sum();
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    family.encode_histogram::<NoLabelSet>(sum, total, &buckets, None)
-}
-
 impl WorkerMeters {
     fn new(services: usize) -> Self {
         Self {
@@ -322,6 +293,7 @@ impl WorkerMeters {
             in_flight: AtomicI64::new(0),
             tunnels: AtomicI64::new(0),
             bytes: Default::default(),
+            frames: Default::default(),
         }
     }
 
@@ -352,6 +324,16 @@ impl OpenTunnel {
     /// So many bytes went through.
     pub fn moved(&self, direction: Direction, bytes: u64) {
         self.0.bytes[direction as usize].fetch_add(bytes, Relaxed);
+    }
+
+    /// These frames ended.
+    pub fn frames(&self, direction: Direction, frames: Frames) {
+        let [data, control] = &self.0.frames[direction as usize];
+        for (counter, count) in [(data, frames.data), (control, frames.control)] {
+            if count > 0 {
+                counter.fetch_add(count, Relaxed);
+            }
+        }
     }
 }
 
@@ -412,7 +394,15 @@ mod tests {
             let worker = metrics.worker(number);
             drop(worker.request());
             worker.answered(preview, By::Service, 200);
-            worker.tunnel().moved(Direction::Down, 5);
+            let tunnel = worker.tunnel();
+            tunnel.moved(Direction::Down, 5);
+            tunnel.frames(
+                Direction::Down,
+                Frames {
+                    data: 2,
+                    control: 1,
+                },
+            );
         }
         metrics.worker(0).answered(None, By::Gateway, 404);
         let waiting = metrics.worker(1).request();
@@ -426,6 +416,8 @@ mod tests {
             "session_gateway_requests_in_flight 1",
             "session_gateway_tunnels_open 0",
             r#"session_gateway_tunnel_bytes_total{direction="down"} 10"#,
+            r#"session_gateway_tunnel_frames_total{direction="down",kind="data"} 4"#,
+            r#"session_gateway_tunnel_frames_total{direction="up",kind="control"} 0"#,
             r#"session_gateway_starts_total{outcome="failed"} 1"#,
             r#"session_gateway_start_seconds_bucket{le="2.5"} 1"#,
             "session_gateway_start_seconds_sum 1.5",

@@ -1,5 +1,7 @@
 //! Websockets: bytes pass as they are, both ways, and each end is passed on.
 
+mod ends;
+
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
@@ -47,7 +49,7 @@ impl Switching {
         let accept = derive_accept_key(KEY.as_bytes());
         let answer = format!(
             "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
-             sec-websocket-accept: {accept}\r\nsec-websocket-protocol: vite-hmr\r\n\r\nearly"
+             sec-websocket-accept: {accept}\r\nsec-websocket-protocol: vite-hmr\r\n\r\n\u{2}\u{5}early"
         );
         stream.write_all(answer.as_bytes()).await.unwrap();
         stream
@@ -88,14 +90,21 @@ async fn tunnel(gateway: &Gateway, service: &Switching, id: SessionId) -> (TcpSt
         answer.contains("sec-websocket-protocol: vite-hmr\r\n"),
         "{answer}"
     );
-    let mut early = [0; 5];
+    let mut early = [0; 7];
     client.read_exact(&mut early).await.unwrap();
-    assert_eq!(&early, b"early", "what came with the switch is not lost");
+    assert_eq!(
+        &early, b"\x02\x05early",
+        "what came with the switch is not lost"
+    );
     (client, switched)
 }
 
 async fn running(address: SocketAddr) -> (Gateway, SessionId) {
-    let gateway = Gateway::with(address, &[]);
+    running_with(address, &[]).await
+}
+
+async fn running_with(address: SocketAddr, settings: &[&str]) -> (Gateway, SessionId) {
+    let gateway = Gateway::with(address, settings);
     let id = SessionId::random();
     gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
     gateway.until_running(id).await;
@@ -233,29 +242,6 @@ async fn an_abrupt_end_of_one_side_ends_the_other() {
         "the client hears of the service's end"
     );
     until("the tunnel has ended", ended).await;
-}
-
-#[tokio::test]
-async fn a_tunnel_ends_with_its_instance_and_with_the_gateway() {
-    let (service, address) = Switching::new().await;
-    let (gateway, id) = running(address).await;
-    let (mut client, mut switched) = tunnel(&gateway, &service, id).await;
-    let uid = gateway.slot(id).instance.unwrap().uid();
-    gateway.sessions.facts().ending(id, uid);
-    assert!(timeout(DEADLINE, client.read_u8()).await.unwrap().is_err());
-    assert!(
-        timeout(DEADLINE, switched.read_u8())
-            .await
-            .unwrap()
-            .is_err()
-    );
-    gateway.sessions.facts().gone(id, uid);
-
-    gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
-    gateway.until_running(id).await;
-    let (mut client, _switched) = tunnel(&gateway, &service, id).await;
-    gateway.stop();
-    assert!(timeout(DEADLINE, client.read_u8()).await.unwrap().is_err());
 }
 
 #[tokio::test]

@@ -205,10 +205,13 @@ impl Lease {
         self.instance.ended().await;
     }
 
-    /// Counts one tunnel while the guard lives.
-    pub fn tunnel(&self) -> TunnelGuard {
-        self.instance.tunnels.fetch_add(1, Relaxed);
-        TunnelGuard(Arc::clone(&self.instance))
+    /// Counts one tunnel while the guard lives; `None` if there are `most` of the instance already.
+    #[must_use]
+    pub fn tunnel(&self, most: usize) -> Option<TunnelGuard> {
+        let tunnels = &self.instance.tunnels;
+        let one_more = |open: u32| (usize::try_from(open).ok()? < most).then(|| open + 1);
+        tunnels.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        Some(TunnelGuard(Arc::clone(&self.instance)))
     }
 }
 

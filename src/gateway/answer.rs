@@ -120,6 +120,7 @@ pub(super) fn answer(error: &GatewayError, asker: &Asker, shared: &Shared) -> Re
         | GatewayError::Guard(_)
         | GatewayError::Activate(..)
         | GatewayError::Stop(..)
+        | GatewayError::Tunnels(_)
         | GatewayError::Upstream(_) => {}
     }
     response
@@ -204,6 +205,7 @@ fn page(error: &GatewayError, code: Code, asker: &Asker, shared: &Shared) -> Res
         | GatewayError::Method(_)
         | GatewayError::Activate(ActivateError::Crowded(..) | ActivateError::Look(..), ..)
         | GatewayError::Stop(..)
+        | GatewayError::Tunnels(_)
         | GatewayError::Upstream(_) => {
             pages::refused(frame, code.name(), code.row().2, &advice(code))
         }
@@ -217,7 +219,9 @@ fn advice(code: Code) -> String {
         Code::HostNotServed => {
             "Use the address that the gateway printed, or add this name to its setting hosts."
         }
-        Code::TooManyWaiting | Code::SpawnerUnavailable => "Try again in a moment.",
+        Code::TooManyWaiting | Code::TooManySockets | Code::SpawnerUnavailable => {
+            "Try again in a moment."
+        }
         Code::UpstreamUnreachable
         | Code::UpstreamBroke
         | Code::UpstreamSilent
@@ -282,7 +286,8 @@ fn problem(error: &GatewayError, code: Code, asker: &Asker) -> Response<Body> {
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
-        | GatewayError::Stop(..) => error.to_string(),
+        | GatewayError::Stop(..)
+        | GatewayError::Tunnels(_) => error.to_string(),
     };
     let problem = Problem {
         kind: format!("urn:session-gateway:problem:{name}"),
@@ -313,6 +318,7 @@ fn failure(error: &GatewayError) -> Option<&Reason> {
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
         | GatewayError::Activate(ActivateError::Crowded(..), ..)
+        | GatewayError::Tunnels(_)
         | GatewayError::Upstream(_) => None,
     }
 }
@@ -331,7 +337,8 @@ fn retry_after(error: &GatewayError) -> Option<Duration> {
             Phase::Idle(_) => None,
         },
         GatewayError::Activate(ActivateError::Crowded(..) | ActivateError::Look(..), ..)
-        | GatewayError::Stop(..) => Some(SOON),
+        | GatewayError::Stop(..)
+        | GatewayError::Tunnels(_) => Some(SOON),
         GatewayError::Admit(_)
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
@@ -363,6 +370,7 @@ fn log(error: &GatewayError, code: Code, asker: &Asker) {
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
+        | GatewayError::Tunnels(_)
         | GatewayError::Activate(..) => {
             debug!(%request, code, session, error = causes, "request not forwarded")
         }

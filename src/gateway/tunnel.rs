@@ -1,210 +1,426 @@
 //! Websockets: bytes, both ways, after the protocol was switched.
 //!
 //! hyper forgets a connection once it is upgraded, so its end is ours: a tunnel ends with both of its sides, with its
-//! instance, or with the process. It holds no buffer while nothing moves.
+//! instance, when nothing moves any more, or with the process. Where it is we who end it, both sides are told by a
+//! Close between two frames (RFC 6455 section 7). It holds no buffer while nothing moves.
+
+mod direction;
+mod frames;
 
 use std::{
-    cell::RefCell,
+    cell::Cell,
     future::poll_fn,
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep, timeout_at},
+};
+use tokio_tungstenite::tungstenite::protocol::{
+    CloseFrame,
+    frame::{Frame, coding::CloseCode},
+};
 use tracing::debug;
+use uuid::Uuid;
 
 use super::{io::Io, upstream::Connection};
 use crate::{
-    activator::Lease,
+    activator::{Lease, TunnelGuard},
     metrics::{Direction as Way, OpenTunnel},
-    shutdown::{Drain, Stage},
+    shutdown::{Drain, ShutdownConfig, Stage},
 };
+use direction::Direction;
 
-/// Read at a time. One buffer serves all tunnels of a worker: what was read is written on at once, and what does not
-/// go out is copied aside.
-const BUFFER: usize = 64 * 1024;
-/// Reads of one direction before other tasks get their turn.
-const TURNS: usize = 16;
+/// How long an end that was told may take to answer: a round trip to the other side of the world, several times.
+const ANSWER: Duration = Duration::from_secs(1);
+/// How long the last bytes of a frame may take, where no drain says how long there is.
+const FRAME: Duration = Duration::from_secs(1);
+/// Without progress of what is left, once one side has ended. Nobody speaks to half a websocket for long.
+const HALF: Duration = Duration::from_secs(60);
+/// Looks for silence within `timeouts.websocket`: the fewer, the later it is found. So the clock is not read for each
+/// message.
+const LOOKS: u32 = 8;
 
-thread_local! {
-    static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+/// The times of a tunnel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    silence: Duration,
+    window: Duration,
 }
 
-/// One direction of a tunnel.
-#[derive(Default)]
-struct Direction {
-    /// Read and not written yet.
-    pending: Bytes,
-    read_all: bool,
-    done: bool,
+/// What an open tunnel holds to its end.
+pub(super) struct Held {
+    /// The right to send.
+    pub(super) lease: Lease,
+    /// Its place among the tunnels of the session; given back when this is dropped.
+    #[expect(dead_code, reason = "it is held, not read")]
+    pub(super) place: TunnelGuard,
+    /// Its place in the metrics.
+    pub(super) open: OpenTunnel,
+}
+
+/// Both sides, and both ways between them.
+struct Tunnel<C, S> {
+    client: C,
+    service: S,
+    up: Direction,
+    down: Direction,
+    /// Only while one side has ended.
+    half: Option<Pin<Box<Sleep>>>,
+}
+
+/// A tunnel by what its client's side is.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind, which is in the task's own memory"
+)]
+enum Opened {
+    /// A connection of its own.
+    Socket(Tunnel<Io, TcpStream>),
+    /// One of many streams of a connection, which stays hyper's.
+    Stream(Box<Tunnel<TokioIo<Upgraded>, TcpStream>>),
+}
+
+/// Why we end a tunnel. Closed: each has its code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// The gateway ends; another one will serve the client.
+    Restart,
+    /// The instance is gone or being stopped.
+    Gone,
+    /// Nothing moved.
+    Silent,
+}
+
+impl Times {
+    /// Silence ends a tunnel after so long. Of the end of the process, tunnels use the time that is theirs, but leave
+    /// the last one told the time to answer.
+    pub(super) fn new(silence: Duration, shutdown: &ShutdownConfig) -> Self {
+        let answer = ANSWER.min(shutdown.grace / 2);
+        Self {
+            silence,
+            window: shutdown.websockets.min(shutdown.grace - answer),
+        }
+    }
 }
 
 /// Carries bytes between a client whose connection is being switched and the service that has switched already, in a
-/// task of its own. The lease is held to the end.
+/// task of its own.
 pub(super) fn join(
     client: OnUpgrade,
     service: Connection,
-    lease: Lease,
-    open: OpenTunnel,
+    held: Held,
+    times: Times,
     drain: &Drain,
 ) {
-    let end = drain.clone();
-    drain.spawn_local(async move {
-        let _open = lease.tunnel();
-        let session = lease.instance().session();
-        let outcome = tokio::select! {
-            outcome = carry(client, service, &open) => outcome,
-            () = lease.ended() => Ok("session ended"),
-            () = end.reached(Stage::Draining) => Ok("gateway ends"),
-        };
-        match outcome {
-            Ok(why) => debug!(%session, why, "tunnel ended"),
-            Err(error) => debug!(%session, %error, "tunnel broke"),
-        }
-    });
+    // Boxed, or every tunnel would keep room for its beginning.
+    let opening = Box::pin(open_up(client, service));
+    drain.spawn_local(carry(opening, held, times, drain.clone()));
 }
 
-async fn carry(
-    client: OnUpgrade,
-    service: Connection,
-    open: &OpenTunnel,
-) -> io::Result<&'static str> {
+/// Takes both sockets from hyper, with what came on them already.
+async fn open_up(client: OnUpgrade, service: Connection) -> io::Result<Opened> {
     let (client, service) = tokio::join!(client, service.into_socket());
     let client = client.map_err(io::Error::other)?;
     let service = service.ok_or(io::ErrorKind::ConnectionReset)?;
-    let client = client
-        .downcast::<TokioIo<Io>>()
-        .map_err(|_| io::ErrorKind::Unsupported)?;
-    let mut up = Direction {
-        pending: Bytes::copy_from_slice(&client.read_buf),
-        ..Direction::default()
-    };
-    let mut down = Direction {
-        pending: Bytes::copy_from_slice(&service.read_buf),
-        ..Direction::default()
-    };
-    let (mut client, mut service) = (client.io.into_inner(), service.io.into_inner());
-    poll_fn(|cx| {
-        let up = up.poll(cx, &mut client, &mut service, |bytes| {
-            open.moved(Way::Up, bytes)
-        })?;
-        let down = down.poll(cx, &mut service, &mut client, |bytes| {
-            open.moved(Way::Down, bytes)
-        })?;
-        if up.is_ready() && down.is_ready() {
-            Poll::Ready(io::Result::Ok(()))
-        } else {
-            Poll::Pending
+    let down = Direction::new(Way::Down, &service.read_buf);
+    let service = service.io.into_inner();
+    Ok(match client.downcast::<TokioIo<Io>>() {
+        Ok(parts) => {
+            let up = Direction::new(Way::Up, &parts.read_buf);
+            Opened::Socket(Tunnel::new((parts.io.into_inner(), service), (up, down)))
+        }
+        Err(stream) => {
+            let up = Direction::new(Way::Up, &Bytes::new());
+            let ends = (TokioIo::new(stream), service);
+            Opened::Stream(Box::new(Tunnel::new(ends, (up, down))))
         }
     })
-    .await?;
-    Ok("both sides ended")
 }
 
-impl Direction {
-    /// Moves what can be moved. Ready once everything was written and the end was passed on (half-close).
-    fn poll<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut R,
-        to: &mut W,
-        moved: impl Fn(u64),
-    ) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        for _ in 0..TURNS {
-            while !self.pending.is_empty() {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.pending))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                let _ = self.pending.split_to(written);
-                moved(written as u64);
-            }
-            if self.read_all {
-                if !self.done {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                    self.done = true;
-                }
-                return Poll::Ready(Ok(()));
-            }
-            self.pending = Bytes::new();
-            moved(ready!(self.pass(cx, from, to))?);
+async fn carry(
+    opening: Pin<Box<impl Future<Output = io::Result<Opened>>>>,
+    held: Held,
+    times: Times,
+    drain: Drain,
+) {
+    let session = held.lease.instance().session();
+    let mut opened = match opening.await {
+        Ok(opened) => opened,
+        Err(error) => return debug!(%session, %error, "tunnel not opened"),
+    };
+    // By reference, or there would be room for the tunnel twice.
+    let outcome = match &mut opened {
+        Opened::Socket(tunnel) => tunnel.run(&held, times, &drain).await,
+        Opened::Stream(tunnel) => Box::pin(tunnel.run(&held, times, &drain)).await,
+    };
+    match outcome {
+        Ok(why) => debug!(%session, why, "tunnel ended"),
+        Err(error) => debug!(%session, %error, "tunnel broke"),
+    }
+}
+
+impl<C, S> Tunnel<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn new((client, service): (C, S), (up, down): (Direction, Direction)) -> Self {
+        Self {
+            client,
+            service,
+            up,
+            down,
+            half: None,
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
-    /// Reads once into the worker's buffer and writes as much of it as goes out; the rest becomes pending.
-    fn pass<R, W>(
+    /// Carries bytes until there is a reason to end.
+    async fn run(
+        &mut self,
+        Held { lease, open, .. }: &Held,
+        times: Times,
+        drain: &Drain,
+    ) -> io::Result<&'static str> {
+        let moved = Cell::new(false);
+        let (reason, until) = tokio::select! {
+            outcome = poll_fn(|cx| self.poll(cx, open, &moved)) => return outcome,
+            () = lease.ended() => (Reason::Gone, Instant::now() + FRAME),
+            () = silence(&moved, times.silence) => (Reason::Silent, Instant::now() + FRAME),
+            until = told(drain, times.window) => (Reason::Restart, until),
+        };
+        // Boxed, or every tunnel would keep room for its end.
+        Box::pin(self.close(reason, until, open)).await;
+        Ok(reason.text())
+    }
+
+    fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut R,
-        to: &mut W,
-    ) -> Poll<io::Result<u64>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        SHARED.with_borrow_mut(|buffer| {
-            let mut read = ReadBuf::new(buffer);
-            ready!(Pin::new(from).poll_read(cx, &mut read))?;
-            let read = read.filled();
-            if read.is_empty() {
-                self.read_all = true;
-                return Poll::Ready(Ok(0));
-            }
-            let written = match Pin::new(to).poll_write(cx, read)? {
-                Poll::Ready(written) => written,
-                Poll::Pending => 0,
-            };
-            self.pending = Bytes::copy_from_slice(&read[written..]);
-            Poll::Ready(Ok(written as u64))
-        })
+        open: &OpenTunnel,
+        moved: &Cell<bool>,
+    ) -> Poll<io::Result<&'static str>> {
+        let before = (self.up.moves(), self.down.moves());
+        let up = self
+            .up
+            .poll(cx, &mut self.client, &mut self.service, open)?;
+        let down = self
+            .down
+            .poll(cx, &mut self.service, &mut self.client, open)?;
+        if up.is_ready() && down.is_ready() {
+            return Poll::Ready(Ok("both sides ended"));
+        }
+        let progress = before != (self.up.moves(), self.down.moves());
+        if progress {
+            moved.set(true);
+        }
+        if up.is_pending() && down.is_pending() {
+            return Poll::Pending;
+        }
+        let half = self.half.get_or_insert_with(|| Box::pin(sleep(HALF)));
+        if progress {
+            half.as_mut().reset(Instant::now() + HALF);
+        }
+        half.as_mut()
+            .poll(cx)
+            .map(|()| Ok("one side ended, and the other was silent"))
     }
+
+    /// Tells both sides, at the end of the frame at hand if that comes by `until`, and waits shortly for their answers:
+    /// a connection closed on unread bytes would be reset, and the Close lost with it.
+    async fn close(&mut self, reason: Reason, until: Instant, open: &OpenTunnel) {
+        let (to_client, to_service) = (reason.to_client(), reason.to_service());
+        let told = poll_fn(|cx| {
+            let ends = (&mut self.client, &mut self.service);
+            let up = self.up.poll_tell(cx, ends, &to_service, open);
+            let ends = (&mut self.service, &mut self.client);
+            let down = self.down.poll_tell(cx, ends, &to_client, open);
+            both(up, down)
+        });
+        let _ = timeout_at(until, told).await;
+        let end = Instant::now() + ANSWER;
+        let answered = poll_fn(|cx| self.poll_forget(cx, false));
+        let _ = timeout_at(end, answered).await;
+        let ended = poll_fn(|cx| {
+            let up = self.up.poll_end(cx, &mut self.service);
+            let down = self.down.poll_end(cx, &mut self.client);
+            both(up, down)
+        });
+        // Polled once even if it is too late to wait.
+        let _ = timeout_at(end, ended).await;
+        let gone = poll_fn(|cx| self.poll_forget(cx, true));
+        let _ = timeout_at(end, gone).await;
+    }
+
+    fn poll_forget(&mut self, cx: &mut Context<'_>, to_end: bool) -> Poll<()> {
+        let up = self.up.poll_forget(cx, &mut self.client, to_end);
+        let down = self.down.poll_forget(cx, &mut self.service, to_end);
+        both(up, down)
+    }
+}
+
+impl Reason {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Restart => "gateway restarts",
+            Self::Gone => "session ended",
+            Self::Silent => "nothing moved",
+        }
+    }
+
+    /// 1012 asks for a new connection, which will lead to another gateway; after 1001 there is nothing to come back to.
+    fn to_client(self) -> Bytes {
+        let code = match self {
+            Self::Restart => CloseCode::Restart,
+            Self::Gone | Self::Silent => CloseCode::Away,
+        };
+        self.frame(code, None)
+    }
+
+    /// Masked, as all that a service gets (RFC 6455 section 5.3).
+    fn to_service(self) -> Bytes {
+        let [a, b, c, d, ..] = Uuid::new_v4().into_bytes();
+        self.frame(CloseCode::Away, Some([a, b, c, d]))
+    }
+
+    fn frame(self, code: CloseCode, mask: Option<[u8; 4]>) -> Bytes {
+        let reason = self.text().into();
+        let mut frame = Frame::close(Some(CloseFrame { code, reason }));
+        frame.header_mut().mask = mask;
+        let mut bytes = Vec::with_capacity(32);
+        frame
+            .format(&mut bytes)
+            .expect("writing to memory does not fail");
+        bytes.into()
+    }
+}
+
+/// Ready once both are; what failed is over as well.
+fn both<T>(one: Poll<T>, other: Poll<T>) -> Poll<()> {
+    if one.is_ready() && other.is_ready() {
+        Poll::Ready(())
+    } else {
+        Poll::Pending
+    }
+}
+
+/// Waits until nothing has moved for this long.
+async fn silence(moved: &Cell<bool>, time: Duration) {
+    let mut silent = 0;
+    while silent < LOOKS {
+        sleep(time / LOOKS).await;
+        silent = if moved.take() { 0 } else { silent + 1 };
+    }
+}
+
+/// Waits for the end of the process and then for its turn, so that not all clients come back at once. Returns when the
+/// window ends.
+async fn told(drain: &Drain, window: Duration) -> Instant {
+    thread_local! {
+        static TURN: Cell<u32> = const { Cell::new(0) };
+    }
+    drain.reached(Stage::Draining).await;
+    let end = Instant::now() + window;
+    // The bits of a counter in reverse fill any number of turns evenly (van der Corput).
+    let turn = TURN.replace(TURN.get().wrapping_add(1)).reverse_bits();
+    sleep(window.mul_f64(f64::from(turn) / f64::from(u32::MAX))).await;
+    end
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use futures_util::future::join_all;
+    use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
+    use crate::shutdown::Ending;
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn every_byte_arrives_in_order_however_the_writer_stalls(
-            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..3000), 1..12),
-            narrow in 1usize..2000,
-        ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let sent: Vec<u8> = chunks.concat();
-            let received = runtime.block_on(async {
-                let (mut source, mut from) = duplex(4096);
-                let (mut to, mut sink) = duplex(narrow);
-                let mut direction = Direction::default();
-                let moved = std::cell::Cell::new(0);
-                let write = async {
-                    for chunk in &chunks {
-                        source.write_all(chunk).await.unwrap();
-                    }
-                    source.shutdown().await.unwrap();
-                };
-                let carry = poll_fn(|cx| direction.poll(cx, &mut from, &mut to, |bytes| moved.set(moved.get() + bytes)));
-                let mut received = Vec::new();
-                let (_, carried, _) = tokio::join!(write, carry, sink.read_to_end(&mut received));
-                carried.unwrap();
-                assert_eq!(moved.get(), received.len() as u64);
-                received
-            });
-            prop_assert_eq!(received, sent);
+    #[tokio::test(start_paused = true)]
+    async fn the_turns_of_a_drain_fill_its_window_evenly() {
+        let ending = Ending::new();
+        let drain = ending.drain(tokio::runtime::Handle::current());
+        let begun = Instant::now();
+        ending.advance(Stage::Draining);
+        let window = Duration::from_secs(10);
+        let turns = (0..100).map(|_| async {
+            let end = told(&drain, window).await;
+            assert_eq!(end - begun, window);
+            begun.elapsed().as_secs()
+        });
+        let mut by_second = [0; 10];
+        for second in join_all(turns).await {
+            by_second[usize::try_from(second).unwrap()] += 1;
         }
+        assert!(
+            by_second.iter().all(|turns| (9..=11).contains(turns)),
+            "{by_second:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_found_soon_after_its_time_and_never_before() {
+        let moved = Cell::new(true);
+        let begun = Instant::now();
+        silence(&moved, Duration::from_secs(8)).await;
+        assert!((8..=10).contains(&begun.elapsed().as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_tunnel_ends_a_minute_after_its_last_byte() {
+        let (mut client, near) = duplex(64);
+        let (mut service, far) = duplex(64);
+        let open = direction::tests::open();
+        let up = Direction::new(Way::Up, &Bytes::new());
+        let down = Direction::new(Way::Down, &Bytes::new());
+        let mut tunnel = Tunnel::new((near, far), (up, down));
+        let moved = Cell::new(false);
+        client.shutdown().await.unwrap();
+        let begun = Instant::now();
+        let speak = async {
+            sleep(HALF / 2).await;
+            service.write_all(b"late").await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(poll_fn(|cx| tunnel.poll(cx, &open, &moved)), speak);
+        assert_eq!(ended.unwrap(), "one side ended, and the other was silent");
+        assert_eq!(begun.elapsed().as_secs(), (HALF / 2 + HALF).as_secs());
+    }
+
+    /// How large the future of a function is.
+    fn size<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_open_tunnel_takes_little_memory() {
+        type Opening = Pin<Box<std::future::Ready<io::Result<Opened>>>>;
+        let size = size(|(opening, held, times, drain): (Opening, _, _, _)| {
+            carry(opening, held, times, drain)
+        });
+        assert!(size <= 1152, "{size}");
+    }
+
+    #[test]
+    fn the_last_tunnel_told_has_time_to_answer() {
+        let seconds = Duration::from_secs;
+        let shutdown = |grace, websockets| ShutdownConfig {
+            delay: seconds(0),
+            grace: seconds(grace),
+            streams: seconds(0),
+            websockets: seconds(websockets),
+        };
+        let window =
+            |grace, websockets| Times::new(seconds(1), &shutdown(grace, websockets)).window;
+        assert_eq!(window(10, 5), seconds(5));
+        assert_eq!(window(10, 10), seconds(9));
+        assert_eq!(window(1, 1), Duration::from_millis(500));
+        assert_eq!(window(0, 0), seconds(0));
     }
 }

@@ -96,7 +96,7 @@ function needed(name) {
 }
 
 /** A gateway of one scenario. */
-class Gateway {
+export class Gateway {
   #process;
   #ended;
   #lines = [];

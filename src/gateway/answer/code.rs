@@ -46,6 +46,8 @@ pub enum Code {
     SessionStopping,
     /// 503: as many requests as may be wait for the session already.
     TooManyWaiting,
+    /// 503: the session has as many websockets as it may.
+    TooManySockets,
     /// 503: what runs sessions does not answer.
     SpawnerUnavailable,
     /// 502: the service cannot be connected to.
@@ -60,7 +62,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::MethodNotServed,
         Self::InvalidTarget,
         Self::InvalidPath,
@@ -78,6 +80,7 @@ impl Code {
         Self::SessionFailed,
         Self::SessionStopping,
         Self::TooManyWaiting,
+        Self::TooManySockets,
         Self::SpawnerUnavailable,
         Self::UpstreamUnreachable,
         Self::UpstreamBroke,
@@ -107,6 +110,7 @@ impl Code {
             Self::SessionFailed => (S::SERVICE_UNAVAILABLE, "session_failed", "The session did not start"),
             Self::SessionStopping => (S::SERVICE_UNAVAILABLE, "session_stopping", "The session is being stopped"),
             Self::TooManyWaiting => (S::SERVICE_UNAVAILABLE, "too_many_waiting", "Too many requests wait for this session"),
+            Self::TooManySockets => (S::SERVICE_UNAVAILABLE, "too_many_sockets", "Too many websockets of this session are open"),
             Self::SpawnerUnavailable => (S::SERVICE_UNAVAILABLE, "spawner_unavailable", "Sessions cannot be started or stopped at present"),
             Self::UpstreamUnreachable => (S::BAD_GATEWAY, "upstream_unreachable", "The service cannot be reached"),
             Self::UpstreamBroke => (S::BAD_GATEWAY, "upstream_broke", "The service broke off before it answered"),
@@ -148,6 +152,7 @@ impl Code {
                 ..,
             ) => Self::while_not_ready(phase),
             GatewayError::Activate(ActivateError::Crowded(..), ..) => Self::TooManyWaiting,
+            GatewayError::Tunnels(_) => Self::TooManySockets,
             GatewayError::Activate(ActivateError::Look(..), ..) | GatewayError::Stop(..) => {
                 Self::SpawnerUnavailable
             }

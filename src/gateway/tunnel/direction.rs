@@ -1,0 +1,356 @@
+//! One direction of a tunnel: what is read on one side is written on the other, and its end is passed on.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::Scanner;
+use crate::metrics::{Direction as Way, OpenTunnel};
+
+/// Read at a time. One buffer serves all tunnels of a worker: what was read is written on at once, and what does not
+/// go out is copied aside.
+const BUFFER: usize = 64 * 1024;
+/// Reads of one direction before other tasks get their turn.
+const TURNS: usize = 16;
+
+thread_local! {
+    static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
+
+/// Where one direction stands. Holds no buffer while nothing moves.
+pub(super) struct Direction {
+    /// Read and not written yet.
+    pending: Bytes,
+    scanner: Scanner,
+    way: Way,
+    /// Writes so far; it may wrap, since it only tells whether there were any.
+    moves: u32,
+    /// Written since the last flush: an encrypted socket may hold some of it back.
+    unflushed: bool,
+    read_all: bool,
+    done: bool,
+    told: bool,
+}
+
+impl Direction {
+    /// One that begins with what came on the socket before it was handed over.
+    pub(super) fn new(way: Way, early: &Bytes) -> Self {
+        let mut scanner = Scanner::default();
+        scanner.scan(early);
+        Self {
+            // A copy: the original pins the whole buffer that its head was read into.
+            pending: Bytes::copy_from_slice(early),
+            scanner,
+            way,
+            moves: 0,
+            unflushed: false,
+            read_all: false,
+            done: false,
+            told: false,
+        }
+    }
+
+    /// Changes with every move.
+    pub(super) fn moves(&self) -> u32 {
+        self.moves
+    }
+
+    /// Moves what can be moved. Ready once everything was written and the end was passed on (half-close).
+    pub(super) fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        open: &OpenTunnel,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        for _ in 0..TURNS {
+            if self.done {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.write_pending(cx, to, open))?;
+            if self.read_all {
+                return self.poll_end(cx, to);
+            }
+            if self.pass(cx, (from, to), open, None)?.is_pending() {
+                ready!(self.flush(cx, to))?;
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Moves what belongs to the frame at hand and then writes `close`. Ready once it is out, or once there is no place
+    /// for it: after the end, after another Close, or where frames end nowhere. What comes later is not passed on.
+    pub(super) fn poll_tell<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        (from, to): (&mut R, &mut W),
+        close: &Bytes,
+        open: &OpenTunnel,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            if self.done {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.write_pending(cx, to, open))?;
+            if self.told || self.read_all || self.scanner.is_closed() || self.scanner.is_lost() {
+                return self.flush(cx, to);
+            }
+            if self.scanner.at_boundary() {
+                self.pending = close.clone();
+                self.told = true;
+            } else if self.pass(cx, (from, to), open, Some(close))?.is_pending() {
+                ready!(self.flush(cx, to))?;
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads and forgets, until a Close or the end has come; with `to_end`, until the end.
+    pub(super) fn poll_forget<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to_end: bool,
+    ) -> Poll<()>
+    where
+        R: AsyncRead + Unpin,
+    {
+        while !self.read_all && (to_end || !self.scanner.is_closed()) {
+            ready!(SHARED.with_borrow_mut(|buffer| {
+                let mut read = ReadBuf::new(buffer);
+                let outcome = ready!(Pin::new(&mut *from).poll_read(cx, &mut read));
+                self.read_all = outcome.is_err() || read.filled().is_empty();
+                self.scanner.scan(read.filled());
+                Poll::Ready(())
+            }));
+        }
+        Poll::Ready(())
+    }
+
+    /// Passes the end on.
+    pub(super) fn poll_end<W>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        if !self.done {
+            ready!(Pin::new(to).poll_shutdown(cx))?;
+            self.done = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn write_pending<W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+        open: &OpenTunnel,
+    ) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        while !self.pending.is_empty() {
+            let written = match Pin::new(&mut *to).poll_write(cx, &self.pending)? {
+                Poll::Ready(written) => written,
+                Poll::Pending => {
+                    ready!(self.flush(cx, to))?;
+                    return Poll::Pending;
+                }
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let _ = self.pending.split_to(written);
+            self.wrote(written, open);
+        }
+        // The last piece of it would pin all of it.
+        self.pending = Bytes::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once into the worker's buffer and writes as much of it as goes out; the rest becomes pending. With a
+    /// `close` only what belongs to the frame at hand is written, then that, and what was read beyond is forgotten.
+    fn pass<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        (from, to): (&mut R, &mut W),
+        open: &OpenTunnel,
+        close: Option<&Bytes>,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        SHARED.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            ready!(Pin::new(from).poll_read(cx, &mut read))?;
+            let read = read.filled();
+            if read.is_empty() {
+                self.read_all = true;
+                return Poll::Ready(Ok(()));
+            }
+            let Some(close) = close else {
+                open.frames(self.way, self.scanner.scan(read));
+                return self.write(cx, to, read, open);
+            };
+            let (ours, later) = read.split_at(self.scanner.frame(read));
+            self.told = self.scanner.at_boundary() && !self.scanner.is_closed();
+            if self.told {
+                self.scanner.scan(later);
+                return self.write(cx, to, &[ours, close].concat(), open);
+            }
+            self.write(cx, to, ours, open)
+        })
+    }
+
+    /// Writes what goes out at once, and keeps a copy of the rest.
+    fn write<W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+        bytes: &[u8],
+        open: &OpenTunnel,
+    ) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let written = match Pin::new(to).poll_write(cx, bytes)? {
+            Poll::Ready(written) => written,
+            Poll::Pending => 0,
+        };
+        self.wrote(written, open);
+        self.pending = Bytes::copy_from_slice(&bytes[written..]);
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&mut self, bytes: usize, open: &OpenTunnel) {
+        self.unflushed = true;
+        self.moves = self.moves.wrapping_add(u32::from(bytes > 0));
+        open.moved(self.way, bytes as u64);
+    }
+
+    fn flush<W>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        if self.unflushed {
+            ready!(Pin::new(to).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::future::poll_fn;
+
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::{
+        metrics::Metrics,
+        session::{HostHeader, OriginHeader, Prefix, ServiceSpec, Services},
+    };
+
+    pub(in super::super) fn open() -> OpenTunnel {
+        let spec = ServiceSpec {
+            name: "preview".into(),
+            port: 3000,
+            path: "/preview".into(),
+            prefix: Prefix::Keep,
+            host: HostHeader::Public,
+            origin: OriginHeader::Pass,
+        };
+        let services = Services::new(vec![spec]).unwrap();
+        Metrics::new(&services, 1).worker(0).tunnel()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn every_byte_arrives_in_order_however_the_writer_stalls(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..3000), 1..12),
+            narrow in 1usize..2000,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let sent: Vec<u8> = chunks.concat();
+            let received = runtime.block_on(async {
+                let (mut source, mut from) = duplex(4096);
+                let (mut to, mut sink) = duplex(narrow);
+                let open = open();
+                let mut direction = Direction::new(Way::Down, &Bytes::new());
+                let write = async {
+                    for chunk in &chunks {
+                        source.write_all(chunk).await.unwrap();
+                    }
+                    source.shutdown().await.unwrap();
+                };
+                let carry = poll_fn(|cx| direction.poll(cx, &mut from, &mut to, &open));
+                let mut received = Vec::new();
+                let (_, carried, _) = tokio::join!(write, carry, sink.read_to_end(&mut received));
+                carried.unwrap();
+                received
+            });
+            prop_assert_eq!(received, sent);
+        }
+
+        #[test]
+        fn a_close_comes_after_the_frame_at_hand_and_nothing_after_it(
+            payloads in prop::collection::vec(0usize..400, 1..20),
+            before in 0usize..4000,
+            narrow in 1usize..500,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let close = Bytes::from_static(&[0x88, 2, 3, 0xF4]);
+            let (mut sent, mut ends) = (Vec::new(), vec![0]);
+            for payload in payloads {
+                let [high, low] = u16::try_from(payload).unwrap().to_be_bytes();
+                sent.extend([0x82, 126, high, low]);
+                sent.resize(sent.len() + payload, 7);
+                ends.push(sent.len());
+            }
+            let before = before.min(sent.len());
+            let received = runtime.block_on(async {
+                let (mut source, mut from) = duplex(1 << 16);
+                let (mut to, mut sink) = duplex(narrow);
+                let open = open();
+                let mut direction = Direction::new(Way::Down, &Bytes::new());
+                let mut received = Vec::new();
+                let tell = async {
+                    source.write_all(&sent[..before]).await.unwrap();
+                    poll_fn(|cx| {
+                        let _ = direction.poll(cx, &mut from, &mut to, &open);
+                        Poll::Ready(())
+                    })
+                    .await;
+                    source.write_all(&sent[before..]).await.unwrap();
+                    poll_fn(|cx| direction.poll_tell(cx, (&mut from, &mut to), &close, &open)).await.unwrap();
+                    poll_fn(|cx| direction.poll_end(cx, &mut to)).await.unwrap();
+                };
+                let _ = tokio::join!(tell, sink.read_to_end(&mut received));
+                received
+            });
+            let (frames, last) = received.split_at(received.len() - close.len());
+            prop_assert_eq!(last, &close[..]);
+            prop_assert!(ends.contains(&frames.len()), "{} of {:?}", frames.len(), ends);
+            prop_assert_eq!(frames, &sent[..frames.len()]);
+        }
+    }
+}
