@@ -169,6 +169,13 @@ impl http_body::Body for Body {
 }
 
 impl Streamed {
+    /// All of it has come: the connection may serve the next request.
+    fn give_back(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.give_back();
+        }
+    }
+
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -184,14 +191,18 @@ impl Streamed {
             };
             match frame {
                 None => {
-                    if let Some(connection) = self.connection.take() {
-                        connection.give_back();
-                    }
+                    self.give_back();
                     return Poll::Ready(None);
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 // Trailers were not announced to this client (RFC 9110 section 6.5.1).
-                Some(Ok(frame)) if frame.is_data() => return Poll::Ready(Some(Ok(frame))),
+                Some(Ok(frame)) if frame.is_data() => {
+                    // Whoever sends a body of known length does not ask for what comes after its last byte.
+                    if self.incoming.is_end_stream() {
+                        self.give_back();
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
                 Some(Ok(_)) => {}
             }
         }
