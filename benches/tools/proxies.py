@@ -143,11 +143,12 @@ class Bench:
         """A process of this name that has served nothing yet but its check."""
         if name == "gateway" and name in self.running:
             # The backend of the others is a child of that one.
-            return self.proxy("gateway-fresh") if "gateway-fresh" not in self.running else self.replaced("gateway-fresh")
-        return self.replaced(name) if name in self.running else self.proxy(name)
+            return self.replaced("gateway-fresh")
+        return self.replaced(name)
 
     def replaced(self, name: str) -> Proxy:
-        self.running.pop(name).end()
+        if name in self.running:
+            self.running.pop(name).end()
         return self.proxy(name)
 
     def close(self) -> None:
@@ -199,7 +200,8 @@ http {{
   }}
   map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
   server {{
-    listen {address} backlog=8192; client_body_temp_path {self.folder}/{name}.body; proxy_temp_path {self.folder}/{name}.temp;
+    listen {address} backlog=8192; client_body_temp_path {self.folder}/{name}.body;
+    proxy_temp_path {self.folder}/{name}.temp;
     location ~ ^/(?<uuid>[0-9a-f-]+)/(preview|chat|vscode)(/|$) {{
       if ($session = '') {{ return 404; }}
       proxy_pass http://session; proxy_http_version 1.1; {big}

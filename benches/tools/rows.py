@@ -116,7 +116,8 @@ def neighbours(bench: Bench, proxy: Proxy, quick: bool) -> float:
 def spawned(bench: Bench, *words: str) -> Iterator[None]:
     """A load that goes on while something else is measured; it has said so when it is under way."""
     command = ["prlimit", f"--nofile={FILES}", "taskset", "-c", LOAD_CORE, str(bench.load), *words]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     try:
         if not process.stdout.readline():
             raise Unavailable(f"{' '.join(words)}: {process.stderr.read()[-400:]}")
