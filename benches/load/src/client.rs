@@ -74,8 +74,9 @@ impl Asked {
             ),
         };
         format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like \
-             Gecko) Chrome/140.0.0.0 Safari/537.36\r\nAccept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;\
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, \
+             like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n\
+             Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;\
              q=0.8\r\nAccept-Language: en-GB,en;q=0.9\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nCookie: \
              session=0123456789abcdef0123456789abcdef; theme=dark; other=0123456789abcdef0123456789abcdef01234567\r\n\
              Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n{upgrade}\r\n",
@@ -384,7 +385,8 @@ impl Load<'_> {
                 .map_or(0.0, |&time| f64::from(time) / 10.0)
         };
         println!(
-            "{{\"done\": {}, \"open\": {}, \"bytes\": {}, \"seconds\": {seconds:.6}, \"cpu_ns\": {}, \"p50_us\": {:.1}, \
+            "{{\"done\": {}, \"open\": {}, \"bytes\": {}, \"seconds\": {seconds:.6}, \"cpu_ns\": {}, \
+             \"p50_us\": {:.1}, \
              \"p99_us\": {:.1}}}",
             self.done,
             self.opened,
