@@ -64,7 +64,7 @@ def row(result: Result) -> str:
     counts = f"{outcome.passed:5} passed {outcome.failed:4} failed"
     counts += f" {outcome.skipped:3} skipped" if outcome.skipped else ""
     notes = f"  ({outcome.notes[0].splitlines()[0][:80]})" if outcome.notes else ""
-    return f"{result.name:10} {outcome.state:8} {result.seconds:7.1f} s {counts}{notes}"
+    return f"{result.name:12} {outcome.state:8} {result.seconds:7.1f} s {counts}{notes}"
 
 
 def close(results: list[Result]) -> int:
@@ -76,10 +76,10 @@ def close(results: list[Result]) -> int:
         for part, texts in [("failed", outcome.failures), ("note", outcome.notes)]:
             for text in texts:
                 print(f"\n──── {result.name}: {part} ────\n{text.rstrip()}")
-    print(f"\n{'tier':10} {'state':8} {'time':>9}")
+    print(f"\n{'tier':12} {'state':8} {'time':>9}")
     for result in results:
         print(row(result))
-    print(f"{'all':10} {total.state:8} {sum(result.seconds for result in results):7.1f} s")
+    print(f"{'all':12} {total.state:8} {sum(result.seconds for result in results):7.1f} s")
     skipped = f", {total.skipped} skipped" if total.skipped else ""
     print(f"\n{total.passed} passed, {total.failed} failed{skipped}")
     return 1 if total.failed else 0

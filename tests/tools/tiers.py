@@ -225,6 +225,13 @@ def in_browser(run: Setting, tests: Sequence[Path], before: Sequence[str] = (), 
                    line.format("(?:skipped|todo)"))
 
 
+def instructions(run: Setting) -> Outcome:
+    sys.path.append(str(ROOT / "benches/tools"))
+    # Not above: its folder is not on the path of those who use the other tiers.
+    import instructions as counter
+    return counter.check(run)
+
+
 TIERS = [
     Tier("format", "cargo fmt", formatting),
     Tier("lint", "cargo clippy, no warning", lint),
@@ -236,6 +243,8 @@ TIERS = [
     Tier("sockets", "tests of the program over real sockets and processes", sockets, needs_build=True),
     Tier("kubernetes", "sessions on a real API server, with pods that only seem to run", kubernetes, needs_build=True),
     Tier("node", "sessions on a real node: a kubelet, containerd, disks, Helm", node, needs_build=True),
+    Tier("instructions", "what a request costs outside the kernel, within 5 % of benches/instructions.json",
+         instructions),
     Tier("browser", "the whole line in Chromium, with code-server", browser, needs_build=True),
 ]
 
