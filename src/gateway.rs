@@ -38,7 +38,7 @@ use crate::{
 use answer::Asker;
 use body::{Body, Upload};
 use guard::{Guard, GuardError};
-use headers::{AdmitError, Hop, SocketKey};
+use headers::{AdmitError, Hop, Public, SocketKey};
 use upstream::{Connection, Upstream, UpstreamError};
 
 /// What all workers share.
@@ -69,11 +69,13 @@ struct Peer {
     address: IpAddr,
     /// Whether the connection is encrypted.
     secure: bool,
+    /// Whether it is one of `trusted_proxies`: what it says of a client is believed.
+    trusted: bool,
 }
 
 /// A request that may pass: who asks what of whom.
 struct Entry {
-    host: String,
+    public: Public,
     upgrade: Option<SocketKey>,
     peer: Peer,
     intent: Intent,
@@ -159,13 +161,13 @@ impl Gateway {
         route: Result<Route<'_>, RouteError>,
         peer: Peer,
     ) -> Result<Entry, GatewayError> {
-        let admitted = headers::admit(head)?;
+        let admitted = headers::admit(head, peer, self.shared.config.limits.target)?;
         let route = route?;
         let grant = self.guard.check(head, &admitted)?;
         let intent = intent::intent(head, &admitted, &self.shared.config.link_previews);
         let target = Target::of(route, head.uri.path());
         Ok(Entry {
-            host: admitted.host,
+            public: admitted.public,
             upgrade: admitted.upgrade,
             peer,
             intent,
@@ -198,7 +200,7 @@ impl Gateway {
         let hop = Hop {
             spec,
             prefix,
-            host: &entry.host,
+            public: &entry.public,
             peer: entry.peer,
             upstream: connection.address(),
         };

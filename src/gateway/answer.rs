@@ -226,6 +226,8 @@ fn advice(code: Code) -> String {
         }
         Code::MethodNotServed
         | Code::InvalidTarget
+        | Code::TargetTooLong
+        | Code::LoopDetected
         | Code::InvalidPath
         | Code::InvalidHost
         | Code::UnknownCoding

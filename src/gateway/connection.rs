@@ -27,9 +27,12 @@ pub(super) async fn serve(gateway: Rc<Gateway>, stream: TcpStream, from: SocketA
     if prepared.is_err() || !matches!(timeout(FIRST_BYTE, stream.readable()).await, Ok(Ok(()))) {
         return;
     }
+    let address = from.ip().to_canonical();
+    let trusted = &gateway.shared.config.trusted_proxies;
     let peer = Peer {
-        address: from.ip().to_canonical(),
+        address,
         secure: false,
+        trusted: trusted.iter().any(|network| network.contains(&address)),
     };
     let service = service_fn(move |request| {
         let gateway = Rc::clone(&gateway);

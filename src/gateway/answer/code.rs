@@ -16,6 +16,10 @@ pub enum Code {
     MethodNotServed,
     /// 400: the request target is no path.
     InvalidTarget,
+    /// 414: the request target is too long.
+    TargetTooLong,
+    /// 508: the request went through this gateway again and again.
+    LoopDetected,
     /// 400: the path holds what is not allowed.
     InvalidPath,
     /// 400: not exactly one valid Host.
@@ -60,9 +64,11 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::MethodNotServed,
         Self::InvalidTarget,
+        Self::TargetTooLong,
+        Self::LoopDetected,
         Self::InvalidPath,
         Self::InvalidHost,
         Self::UnknownCoding,
@@ -92,6 +98,8 @@ impl Code {
         match self {
             Self::MethodNotServed => (S::METHOD_NOT_ALLOWED, "method_not_served", "This method is not served"),
             Self::InvalidTarget => (S::BAD_REQUEST, "invalid_target", "The request target is not a path"),
+            Self::TargetTooLong => (S::URI_TOO_LONG, "target_too_long", "The address is too long"),
+            Self::LoopDetected => (S::LOOP_DETECTED, "loop_detected", "The request goes round in a circle"),
             Self::InvalidPath => (S::BAD_REQUEST, "invalid_path", "The path is not valid"),
             Self::InvalidHost => (S::BAD_REQUEST, "invalid_host", "The Host header is not valid"),
             Self::UnknownCoding => (S::NOT_IMPLEMENTED, "unknown_coding", "This transfer coding is not served"),
@@ -131,6 +139,8 @@ impl Code {
         match error {
             GatewayError::Admit(AdmitError::Method) => Self::MethodNotServed,
             GatewayError::Admit(AdmitError::Target) => Self::InvalidTarget,
+            GatewayError::Admit(AdmitError::TargetLength) => Self::TargetTooLong,
+            GatewayError::Admit(AdmitError::Loop) => Self::LoopDetected,
             GatewayError::Admit(AdmitError::Path) => Self::InvalidPath,
             GatewayError::Admit(AdmitError::Host) => Self::InvalidHost,
             GatewayError::Admit(AdmitError::Coding) => Self::UnknownCoding,
