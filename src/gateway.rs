@@ -116,6 +116,9 @@ enum GatewayError {
     /// The session could not be stopped.
     #[error("the session could not be stopped")]
     Stop(SessionId, #[source] SpawnError),
+    /// The session has as many requests in flight as it may have.
+    #[error("{0} has as many requests in flight as a session may have")]
+    Busy(SessionId),
     /// The service cannot be reached, or its answer cannot be sent on.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -125,7 +128,7 @@ impl Gateway {
     fn new(shared: Arc<Shared>, worker: usize, drain: Drain) -> Rc<Self> {
         Rc::new(Self {
             guard: Guard::new(&shared.config.hosts, shared.config.listen.ip()),
-            upstream: Upstream::new(drain.clone()),
+            upstream: Upstream::new(shared.config.timeouts, drain.clone()),
             meters: shared.metrics.worker(worker),
             shared,
             drain,
@@ -221,6 +224,12 @@ impl Gateway {
             let form = wanted.intent == Intent::Submission;
             let lease =
                 lease.map_err(|error| GatewayError::Activate(error, wanted.service, form))?;
+            // Tunnels have a limit of their own.
+            let (leases, tunnels) = (lease.instance().leases(), lease.instance().tunnels());
+            let most = self.shared.config.limits.requests_per_session;
+            if leases.saturating_sub(tunnels) as usize > most {
+                return Err(GatewayError::Busy(wanted.id));
+            }
             match self.upstream.connect(&lease, switch).await {
                 Ok(connection) => return Ok((lease, connection)),
                 Err(UpstreamError::Connect(..)) => self.shared.activator.refused(&lease),

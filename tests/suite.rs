@@ -14,6 +14,7 @@ mod admin;
 mod config;
 mod crash;
 mod demo;
+mod hostile;
 mod kubernetes;
 mod local;
 mod node;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 pub use code::Code;
 
-use super::{GatewayError, Shared, body::Body, headers::AdmitError};
+use super::{GatewayError, Shared, body::Body, headers::AdmitError, upstream::UpstreamError};
 use crate::{
     activator::ActivateError,
     pages::{self, Frame},
@@ -98,6 +98,10 @@ pub(super) fn answer(error: &GatewayError, asker: &Asker, shared: &Shared) -> Re
         headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
     }
     match error {
+        GatewayError::Upstream(UpstreamError::Stalled(_) | UpstreamError::Broken(..)) => {
+            // The rest of the body may come after all: it is no request.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         GatewayError::Admit(error) => {
             // What a client that cannot frame a request sends next is not to be trusted to be one.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -120,6 +124,7 @@ pub(super) fn answer(error: &GatewayError, asker: &Asker, shared: &Shared) -> Re
         | GatewayError::Guard(_)
         | GatewayError::Activate(..)
         | GatewayError::Stop(..)
+        | GatewayError::Busy(_)
         | GatewayError::Upstream(_) => {}
     }
     response
@@ -204,6 +209,7 @@ fn page(error: &GatewayError, code: Code, asker: &Asker, shared: &Shared) -> Res
         | GatewayError::Method(_)
         | GatewayError::Activate(ActivateError::Crowded(..) | ActivateError::Look(..), ..)
         | GatewayError::Stop(..)
+        | GatewayError::Busy(_)
         | GatewayError::Upstream(_) => {
             pages::refused(frame, code.name(), code.row().2, &advice(code))
         }
@@ -217,7 +223,10 @@ fn advice(code: Code) -> String {
         Code::HostNotServed => {
             "Use the address that the gateway printed, or add this name to its setting hosts."
         }
-        Code::TooManyWaiting | Code::SpawnerUnavailable => "Try again in a moment.",
+        Code::TooManyWaiting
+        | Code::TooManyRequests
+        | Code::BodyTimeout
+        | Code::SpawnerUnavailable => "Try again in a moment.",
         Code::UpstreamUnreachable
         | Code::UpstreamBroke
         | Code::UpstreamSilent
@@ -226,6 +235,7 @@ fn advice(code: Code) -> String {
         }
         Code::MethodNotServed
         | Code::InvalidTarget
+        | Code::InvalidBody
         | Code::TargetTooLong
         | Code::LoopDetected
         | Code::InvalidPath
@@ -284,6 +294,7 @@ fn problem(error: &GatewayError, code: Code, asker: &Asker) -> Response<Body> {
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
+        | GatewayError::Busy(_)
         | GatewayError::Stop(..) => error.to_string(),
     };
     let problem = Problem {
@@ -315,6 +326,7 @@ fn failure(error: &GatewayError) -> Option<&Reason> {
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
         | GatewayError::Activate(ActivateError::Crowded(..), ..)
+        | GatewayError::Busy(_)
         | GatewayError::Upstream(_) => None,
     }
 }
@@ -333,6 +345,7 @@ fn retry_after(error: &GatewayError) -> Option<Duration> {
             Phase::Idle(_) => None,
         },
         GatewayError::Activate(ActivateError::Crowded(..) | ActivateError::Look(..), ..)
+        | GatewayError::Busy(_)
         | GatewayError::Stop(..) => Some(SOON),
         GatewayError::Admit(_)
         | GatewayError::Route(_)
@@ -356,7 +369,12 @@ fn log(error: &GatewayError, code: Code, asker: &Asker) {
         asker.session.map(tracing::field::display),
     );
     match error {
-        GatewayError::Upstream(_)
+        GatewayError::Upstream(
+            UpstreamError::Connect(..)
+            | UpstreamError::Send(..)
+            | UpstreamError::Silent(..)
+            | UpstreamError::Unfit(..),
+        )
         | GatewayError::Stop(..)
         | GatewayError::Activate(ActivateError::Look(..), ..) => {
             warn!(%request, code, session, error = causes, "request failed");
@@ -365,6 +383,8 @@ fn log(error: &GatewayError, code: Code, asker: &Asker) {
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
+        | GatewayError::Busy(_)
+        | GatewayError::Upstream(UpstreamError::Stalled(_) | UpstreamError::Broken(..))
         | GatewayError::Activate(..) => {
             debug!(%request, code, session, error = causes, "request not forwarded")
         }

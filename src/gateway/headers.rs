@@ -6,6 +6,8 @@
 mod admit;
 mod forwarded;
 mod prepare;
+#[cfg(test)]
+mod properties;
 mod rewrite;
 mod scrub;
 
