@@ -43,7 +43,7 @@ use crate::{
 use answer::Asker;
 use body::{Body, Upload};
 use guard::{Guard, GuardError};
-use headers::{AdmitError, Hop, SocketKey};
+use headers::{AdmitError, Hop, Public, SocketKey};
 use tunnel::Times;
 use upstream::{Connection, Upstream, UpstreamError};
 
@@ -81,14 +81,13 @@ struct Peer {
     address: IpAddr,
     /// Whether the connection is encrypted.
     secure: bool,
-    /// Whether what it says of others is believed.
-    #[allow(dead_code, reason = "the header rules do not ask yet")]
+    /// Whether it is one of `trusted_proxies`: what it says of a client is believed.
     trusted: bool,
 }
 
 /// A request that may pass: who asks what of whom.
 struct Entry {
-    host: String,
+    public: Public,
     upgrade: Option<SocketKey>,
     peer: Peer,
     intent: Intent,
@@ -132,6 +131,9 @@ enum GatewayError {
     /// The session could not be stopped.
     #[error("the session could not be stopped")]
     Stop(SessionId, #[source] SpawnError),
+    /// The session has as many requests in flight as it may have.
+    #[error("{0} has as many requests in flight as a session may have")]
+    Busy(SessionId),
     /// The service cannot be reached, or its answer cannot be sent on.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -141,7 +143,7 @@ impl Gateway {
     fn new(shared: Arc<Shared>, worker: usize, drain: Drain) -> Rc<Self> {
         Rc::new(Self {
             guard: Guard::new(&shared.config.hosts, shared.config.listen.ip()),
-            upstream: Upstream::new(drain.clone()),
+            upstream: Upstream::new(shared.config.timeouts, drain.clone()),
             meters: shared.metrics.worker(worker),
             shared,
             drain,
@@ -181,13 +183,13 @@ impl Gateway {
         route: Result<Route<'_>, RouteError>,
         peer: Peer,
     ) -> Result<Entry, GatewayError> {
-        let admitted = headers::admit(head)?;
+        let admitted = headers::admit(head, peer, self.shared.config.limits.target)?;
         let route = route?;
         let grant = self.guard.check(head, &admitted)?;
         let intent = intent::intent(head, &admitted, &self.shared.config.link_previews);
         let target = Target::of(route, head.uri.path());
         Ok(Entry {
-            host: admitted.host,
+            public: admitted.public,
             upgrade: admitted.upgrade,
             peer,
             intent,
@@ -221,7 +223,7 @@ impl Gateway {
         let hop = Hop {
             spec,
             prefix,
-            host: &entry.host,
+            public: &entry.public,
             peer: entry.peer,
             upstream: connection.address(),
         };
@@ -242,6 +244,12 @@ impl Gateway {
             let form = wanted.intent == Intent::Submission;
             let lease =
                 lease.map_err(|error| GatewayError::Activate(error, wanted.service, form))?;
+            // Tunnels have a limit of their own.
+            let (leases, tunnels) = (lease.instance().leases(), lease.instance().tunnels());
+            let most = self.shared.config.limits.requests_per_session;
+            if leases.saturating_sub(tunnels) as usize > most {
+                return Err(GatewayError::Busy(wanted.id));
+            }
             match self.upstream.connect(&lease, switch).await {
                 Ok(connection) => return Ok((lease, connection)),
                 Err(UpstreamError::Connect(..)) => self.shared.activator.refused(&lease),

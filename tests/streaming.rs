@@ -1,19 +1,12 @@
 //! Streaming: both ways as it comes, in bounded memory, and a client that leaves is noticed.
 
-use std::{
-    convert::Infallible,
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::io;
 
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::{body::Frame, client::conn::http1, server, service::service_fn};
+use hyper::{body::Frame, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use session_gateway::session::SessionId;
 use tokio::{
@@ -27,7 +20,7 @@ use crate::support::{
     DEADLINE, Gateway, Service, client, long, raw, service::Answer, service::text, until,
 };
 
-async fn running(service: &Service) -> (Gateway, SessionId) {
+pub async fn running(service: &Service) -> (Gateway, SessionId) {
     let gateway = Gateway::with(service.address, &[]);
     let id = SessionId::random();
     gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
@@ -373,63 +366,4 @@ async fn framing_is_passed_on_as_meant() {
         2,
         "pipelined requests are answered in order: {answer}"
     );
-}
-
-#[tokio::test]
-async fn one_connection_to_the_service_carries_one_request_after_the_other() {
-    let handler = |request: http::Request<hyper::body::Incoming>| async move {
-        let path = request.uri().path().to_owned();
-        let mut answer = text("x".repeat(3 * 64 * 1024));
-        if path.ends_with("empty") {
-            answer = text("");
-            *answer.status_mut() = StatusCode::NO_CONTENT;
-        } else if path.ends_with("chunked") {
-            let frames = stream::iter([
-                Ok(Frame::data(Bytes::from("a"))),
-                Ok(Frame::data(Bytes::from("b"))),
-            ]);
-            answer = Response::new(StreamBody::new(frames).boxed());
-        }
-        Ok::<_, Infallible>(answer)
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = Service {
-        address: listener.local_addr().unwrap(),
-    };
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&connections);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            counted.fetch_add(1, Relaxed);
-            let stream = TokioIo::new(stream);
-            tokio::spawn(
-                server::conn::http1::Builder::new().serve_connection(stream, service_fn(handler)),
-            );
-        }
-    });
-    let (gateway, id) = running(&service).await;
-    let stream = TcpStream::connect(gateway.address).await.unwrap();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let mut before = None;
-    for (method, path) in [
-        ("GET", "known"),
-        ("GET", "known"),
-        ("HEAD", "known"),
-        ("GET", "empty"),
-        ("GET", "chunked"),
-        ("POST", "chunked"),
-        ("GET", "known"),
-        ("POST", "known"),
-        ("GET", "known"),
-    ] {
-        let body = Bytes::from(if method == "POST" { "form" } else { "" });
-        let request = gateway.request(method, &format!("/{id}/chat/{path}"), &[], body);
-        let answer = timeout(DEADLINE, sender.send_request(request)).await;
-        let body = answer.unwrap().unwrap().into_body();
-        timeout(DEADLINE, body.collect()).await.unwrap().unwrap();
-        let now = connections.load(Relaxed);
-        assert_eq!(now, *before.get_or_insert(now), "{method} {path}");
-        sender.ready().await.unwrap();
-    }
 }

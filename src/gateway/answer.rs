@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 pub use code::Code;
 
-use super::{GatewayError, Shared, body::Body, headers::AdmitError};
+use super::{GatewayError, Shared, body::Body, headers::AdmitError, upstream::UpstreamError};
 use crate::{
     activator::ActivateError,
     pages::{self, Frame},
@@ -98,6 +98,10 @@ pub(super) fn answer(error: &GatewayError, asker: &Asker, shared: &Shared) -> Re
         headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
     }
     match error {
+        GatewayError::Upstream(UpstreamError::Stalled(_) | UpstreamError::Broken(..)) => {
+            // The rest of the body may come after all: it is no request.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         GatewayError::Admit(error) => {
             // What a client that cannot frame a request sends next is not to be trusted to be one.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -121,6 +125,7 @@ pub(super) fn answer(error: &GatewayError, asker: &Asker, shared: &Shared) -> Re
         | GatewayError::Activate(..)
         | GatewayError::Stop(..)
         | GatewayError::Tunnels(_)
+        | GatewayError::Busy(_)
         | GatewayError::Upstream(_) => {}
     }
     response
@@ -206,6 +211,7 @@ fn page(error: &GatewayError, code: Code, asker: &Asker, shared: &Shared) -> Res
         | GatewayError::Activate(ActivateError::Crowded(..) | ActivateError::Look(..), ..)
         | GatewayError::Stop(..)
         | GatewayError::Tunnels(_)
+        | GatewayError::Busy(_)
         | GatewayError::Upstream(_) => {
             pages::refused(frame, code.name(), code.row().2, &advice(code))
         }
@@ -219,9 +225,11 @@ fn advice(code: Code) -> String {
         Code::HostNotServed => {
             "Use the address that the gateway printed, or add this name to its setting hosts."
         }
-        Code::TooManyWaiting | Code::TooManySockets | Code::SpawnerUnavailable => {
-            "Try again in a moment."
-        }
+        Code::TooManyWaiting
+        | Code::TooManySockets
+        | Code::TooManyRequests
+        | Code::BodyTimeout
+        | Code::SpawnerUnavailable => "Try again in a moment.",
         Code::UpstreamUnreachable
         | Code::UpstreamBroke
         | Code::UpstreamSilent
@@ -230,6 +238,9 @@ fn advice(code: Code) -> String {
         }
         Code::MethodNotServed
         | Code::InvalidTarget
+        | Code::InvalidBody
+        | Code::TargetTooLong
+        | Code::LoopDetected
         | Code::InvalidPath
         | Code::InvalidHost
         | Code::UnknownCoding
@@ -286,6 +297,7 @@ fn problem(error: &GatewayError, code: Code, asker: &Asker) -> Response<Body> {
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
+        | GatewayError::Busy(_)
         | GatewayError::Stop(..)
         | GatewayError::Tunnels(_) => error.to_string(),
     };
@@ -319,6 +331,7 @@ fn failure(error: &GatewayError) -> Option<&Reason> {
         | GatewayError::Method(_)
         | GatewayError::Activate(ActivateError::Crowded(..), ..)
         | GatewayError::Tunnels(_)
+        | GatewayError::Busy(_)
         | GatewayError::Upstream(_) => None,
     }
 }
@@ -337,6 +350,7 @@ fn retry_after(error: &GatewayError) -> Option<Duration> {
             Phase::Idle(_) => None,
         },
         GatewayError::Activate(ActivateError::Crowded(..) | ActivateError::Look(..), ..)
+        | GatewayError::Busy(_)
         | GatewayError::Stop(..)
         | GatewayError::Tunnels(_) => Some(SOON),
         GatewayError::Admit(_)
@@ -361,7 +375,12 @@ fn log(error: &GatewayError, code: Code, asker: &Asker) {
         asker.session.map(tracing::field::display),
     );
     match error {
-        GatewayError::Upstream(_)
+        GatewayError::Upstream(
+            UpstreamError::Connect(..)
+            | UpstreamError::Send(..)
+            | UpstreamError::Silent(..)
+            | UpstreamError::Unfit(..),
+        )
         | GatewayError::Stop(..)
         | GatewayError::Activate(ActivateError::Look(..), ..) => {
             warn!(%request, code, session, error = causes, "request failed");
@@ -371,6 +390,8 @@ fn log(error: &GatewayError, code: Code, asker: &Asker) {
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
         | GatewayError::Tunnels(_)
+        | GatewayError::Busy(_)
+        | GatewayError::Upstream(UpstreamError::Stalled(_) | UpstreamError::Broken(..))
         | GatewayError::Activate(..) => {
             debug!(%request, code, session, error = causes, "request not forwarded")
         }

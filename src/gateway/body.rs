@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -46,20 +46,75 @@ pub(super) enum BodyError {
     Ended,
 }
 
+/// Why an upload ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    /// The client broke it off, or it is malformed.
+    #[error("the body of the request broke off")]
+    Client(#[from] hyper::Error),
+    /// It was answered, and there is too much left of it to be read for nothing.
+    #[error("the request was answered before its end")]
+    Answered,
+}
+
 /// The body of a request on its way to a service.
 pub(super) enum Upload {
     /// None.
     Empty,
-    /// The client's, as it comes, with when it last came.
-    Streamed(Incoming, Progress),
+    /// The client's, as it comes, with how far it is.
+    Streamed(Incoming, Rc<Progress>),
 }
 
-/// When the last of an upload came. A service that is still being told things cannot be expected to answer.
-pub(super) type Progress = Rc<Cell<Instant>>;
+/// How far an upload is, for whoever waits for its answer.
+pub(super) struct Progress {
+    /// Since when it is where it is.
+    since: Cell<Instant>,
+    at: Cell<At>,
+    /// What may still come of it, once it has been answered.
+    left: Cell<u64>,
+}
+
+/// Who an upload waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// The client, for more of it.
+    Client,
+    /// The service, to take what there is.
+    Service,
+    /// Nobody: all of it was passed on.
+    End,
+    /// Nobody: the client broke it off, or it is malformed.
+    Broken,
+}
+
+/// What is still read of an upload after its answer: enough for what was on its way (RFC 9112 section 9.6).
+const GRACE: u64 = 64 * 1024;
+
+impl Progress {
+    fn set(&self, at: At) {
+        self.at.set(at);
+        self.since.set(Instant::now());
+    }
+
+    /// Who it waits for, and since when.
+    pub(super) fn at(&self) -> (At, Instant) {
+        (self.at.get(), self.since.get())
+    }
+
+    /// Whether there is more of it to come.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.at.get(), At::Client | At::Service)
+    }
+
+    /// It was answered before its end: little more of it is read.
+    pub(super) fn answered(&self) {
+        self.left.set(GRACE);
+    }
+}
 
 impl Upload {
-    /// When the last of it came, if there is any of it.
-    pub(super) fn progress(&self) -> Option<Progress> {
+    /// How far it is, if there is any of it.
+    pub(super) fn progress(&self) -> Option<Rc<Progress>> {
         match self {
             Self::Empty => None,
             Self::Streamed(_, progress) => Some(Rc::clone(progress)),
@@ -72,26 +127,57 @@ impl From<Incoming> for Upload {
         if body.is_end_stream() {
             Self::Empty
         } else {
-            Self::Streamed(body, Rc::new(Cell::new(Instant::now())))
+            let progress = Progress {
+                since: Cell::new(Instant::now()),
+                at: Cell::new(At::Service),
+                left: Cell::new(u64::MAX),
+            };
+            Self::Streamed(body, Rc::new(progress))
         }
     }
 }
 
 impl http_body::Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Streamed(body, progress) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                progress.set(Instant::now());
-                Poll::Ready(frame)
-            }
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let Self::Streamed(body, progress) = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+                if progress.at.get() != At::Client {
+                    progress.set(At::Client);
+                }
+                return Poll::Pending;
+            };
+            return Poll::Ready(match frame {
+                None => {
+                    progress.set(At::End);
+                    None
+                }
+                Some(Err(error)) => {
+                    progress.set(At::Broken);
+                    Some(Err(error.into()))
+                }
+                Some(Ok(frame)) => {
+                    // Trailers end here (RFC 9110 section 6.5.1): a service may merge them into the head.
+                    let Some(length) = frame.data_ref().map(Bytes::len) else {
+                        continue;
+                    };
+                    let Some(left) = progress.left.get().checked_sub(length as u64) else {
+                        return Poll::Ready(Some(Err(UploadError::Answered)));
+                    };
+                    progress.left.set(left);
+                    let last = body.is_end_stream();
+                    progress.set(if last { At::End } else { At::Service });
+                    Some(Ok(frame))
+                }
+            });
         }
     }
 

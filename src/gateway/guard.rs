@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Method, header, request::Parts};
 
-use super::headers::{Admitted, origin_is};
+use super::headers::{Admitted, Public, origin_is};
 use crate::session::Grant;
 
 /// Checks every request, on every transport, before anything is looked up for it.
@@ -46,10 +46,10 @@ impl Guard {
     /// # Errors
     /// If it comes under a name that is not ours, or from a page that must not ask.
     pub(super) fn check(&self, head: &Parts, admitted: &Admitted) -> Result<Grant, GuardError> {
-        if !self.hosts.serve(&admitted.host) {
+        if !self.hosts.serve(&admitted.public.host) {
             return Err(GuardError::Host);
         }
-        if is_cross_site(head, &admitted.host) {
+        if is_cross_site(head, &admitted.public) {
             return Err(GuardError::CrossSite);
         }
         Ok(Grant { spawn: true })
@@ -87,7 +87,7 @@ impl Hosts {
 
 /// Whether a page of another origin made the request. A link that a person follows is none: a `GET` that navigates a
 /// whole tab. Sibling hosts are other sites here, although browsers send them cookies (Fetch Metadata, section 2.2).
-fn is_cross_site(head: &Parts, host: &str) -> bool {
+fn is_cross_site(head: &Parts, public: &Public) -> bool {
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text("sec-fetch-site") {
         let follows_link = head.method == Method::GET
@@ -97,14 +97,18 @@ fn is_cross_site(head: &Parts, host: &str) -> bool {
             return true;
         }
     }
-    foreign_origin(&head.headers, host)
+    foreign_origin(&head.headers, public)
 }
 
 /// Browsers name the origin of a websocket's page, of every form and of every script that reads the answer; programs
-/// do not. `null` is a page that hides where it is from.
-fn foreign_origin(headers: &HeaderMap, host: &str) -> bool {
+/// do not. `null` is a page that hides where it is from. An encrypted gateway's pages are encrypted; of a plain one's
+/// that cannot be told, since a proxy that is not known to be trusted may encrypt for it.
+fn foreign_origin(headers: &HeaderMap, public: &Public) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).into_iter();
-    origins.any(|origin| !origin_is(origin.as_bytes(), host))
+    origins.any(|origin| {
+        let origin = origin.as_bytes();
+        !origin_is(origin, &public.host) || (public.secure && !origin.starts_with(b"https:"))
+    })
 }
 
 #[cfg(test)]
@@ -131,7 +135,10 @@ mod tests {
             .find(|(name, _)| *name == "host")
             .map_or("localhost:8000", |(_, host)| host);
         let admitted = Admitted {
-            host: host.to_owned(),
+            public: Public {
+                host: host.to_owned(),
+                secure: false,
+            },
             upgrade: None,
         };
         Guard::new(&hosts, listen.ip())

@@ -4,18 +4,23 @@
 //! only, then given what this hop has to say. Each rule names its source.
 
 mod admit;
+mod forwarded;
 mod http2;
 mod prepare;
+#[cfg(test)]
+mod properties;
 mod rewrite;
 mod scrub;
 
 use http::{HeaderMap, HeaderName, header};
 
 pub(super) use admit::{AdmitError, Admitted, SocketKey, admit};
+pub(super) use forwarded::Public;
 pub(super) use http2::flatten;
 pub(super) use prepare::{Hop, prepare};
 pub(super) use scrub::{ScrubError, scrub, switched};
 
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const FORWARDED: HeaderName = header::FORWARDED;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

@@ -42,7 +42,7 @@ pub(super) fn intent(head: &Parts, admitted: &Admitted, link_previews: &[String]
         || [header::ORIGIN, header::REFERER]
             .into_iter()
             .filter_map(|name| headers.get(name))
-            .any(|value| origin_is(value.as_bytes(), &admitted.host));
+            .any(|value| origin_is(value.as_bytes(), &admitted.public.host));
     if by_page { Intent::Asset } else { Intent::Api }
 }
 
@@ -93,7 +93,10 @@ mod tests {
             .any(|(name, _)| *name == "upgrade")
             .then(Default::default);
         let admitted = Admitted {
-            host: "gw.test:8000".to_owned(),
+            public: crate::gateway::headers::Public {
+                host: "gw.test:8000".to_owned(),
+                secure: false,
+            },
             upgrade,
         };
         let (head, ()) = request.body(()).unwrap().into_parts();

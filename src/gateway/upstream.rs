@@ -3,9 +3,9 @@
 //! The pool belongs to the instance's uid and never to an address, so the connections of an old incarnation are out
 //! of reach of a new one at once; the sweep closes them.
 
+mod pool;
+
 use std::{
-    cell::RefCell,
-    collections::HashMap,
     io,
     net::SocketAddr,
     pin::pin,
@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
 use http::{Method, Request, Response};
 use hyper::{
     body::{Body as _, Incoming},
@@ -23,29 +22,29 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
+use pool::Pool;
+use rustix::net::sockopt;
 use tokio::{
     net::TcpStream,
     sync::oneshot,
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{body::Upload, headers::ScrubError};
+use super::{
+    Timeouts,
+    body::{At, Progress, Upload},
+    headers::ScrubError,
+};
 use crate::{
     activator::{InstanceUid, Lease},
     session::Service,
     shutdown::{Drain, Stage},
 };
 
-/// How long a connection may lie idle: below the 5 s after which code-server, Vite, Next and webpack's server close
-/// it themselves, or a request would meet the closing.
-const IDLE: Duration = Duration::from_secs(4);
-/// Idle connections kept for one service.
-const KEPT: usize = 32;
-/// A connect that takes longer has failed. Within a machine or a cluster it takes milliseconds.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long a service may think before its answer begins, from the last byte of the request on. A development server
-/// may compile for a minute.
-const FIRST_BYTE: Duration = Duration::from_secs(120);
+/// How long a service's machine may not acknowledge what was sent to it: it is gone then (RFC 5482).
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// How long a connection may be silent before its other end is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Head and read-ahead of one connection.
 const BUFFER: usize = 64 * 1024;
 
@@ -59,8 +58,14 @@ pub(super) enum UpstreamError {
     #[error("sending to {0}")]
     Send(SocketAddr, #[source] hyper::Error),
     /// No answer began in time.
-    #[error("no answer of {0} began within {time}", time = humantime::format_duration(FIRST_BYTE))]
-    Silent(SocketAddr),
+    #[error("no answer of {0} began within {time}", time = humantime::format_duration(*.1))]
+    Silent(SocketAddr, Duration),
+    /// The client sent nothing more of its request in time.
+    #[error("no more of the request came within {time}", time = humantime::format_duration(*.0))]
+    Stalled(Duration),
+    /// The client broke off its request, or its body is malformed.
+    #[error("the request broke off on its way to {0}")]
+    Broken(SocketAddr, #[source] hyper::Error),
     /// The answer cannot be sent on.
     #[error("the answer of {0} cannot be sent on: {1}")]
     Unfit(SocketAddr, ScrubError),
@@ -73,17 +78,8 @@ type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 #[derive(Clone)]
 pub(super) struct Upstream {
     pool: Rc<Pool>,
+    timeouts: Timeouts,
     drain: Drain,
-}
-
-#[derive(Default)]
-struct Pool {
-    idle: RefCell<HashMap<(InstanceUid, Service), Vec<Idle>>>,
-}
-
-struct Idle {
-    sender: SendRequest<Upload>,
-    since: Instant,
 }
 
 /// A connection that carries one request at present.
@@ -91,7 +87,11 @@ pub(super) struct Connection {
     key: (InstanceUid, Service),
     address: SocketAddr,
     sender: SendRequest<Upload>,
+    /// Ends the connection when it is dropped, whatever is in flight.
+    alive: oneshot::Sender<()>,
     pool: Weak<Pool>,
+    /// How far the body of its request is, if it has one.
+    upload: Option<Rc<Progress>>,
     reused: bool,
     /// The bare socket, once the protocol was switched; for connections made to be switched only.
     socket: Option<oneshot::Receiver<http1::Parts<TokioIo<TcpStream>>>>,
@@ -99,7 +99,7 @@ pub(super) struct Connection {
 
 impl Upstream {
     /// An empty pool whose idle connections are closed in time, on the worker that calls.
-    pub(super) fn new(drain: Drain) -> Self {
+    pub(super) fn new(timeouts: Timeouts, drain: Drain) -> Self {
         let pool = Rc::new(Pool::default());
         let swept = Rc::downgrade(&pool);
         let end = drain.clone();
@@ -113,14 +113,18 @@ impl Upstream {
                 pool.sweep();
             }
         });
-        Self { pool, drain }
+        Self {
+            pool,
+            timeouts,
+            drain,
+        }
     }
 
     /// A connection to the service of the lease: an idle one, or a new one where `switch` says that the protocol will
     /// be switched on it.
     ///
     /// # Errors
-    /// `Connect` if nothing accepts within 5 s.
+    /// `Connect` if nothing accepts within `timeouts.connect`.
     pub(super) async fn connect(
         &self,
         lease: &Lease,
@@ -128,13 +132,15 @@ impl Upstream {
     ) -> Result<Connection, UpstreamError> {
         let key = (lease.instance().uid(), lease.service());
         let address = lease.address();
-        if !switch && let Some(sender) = self.pool.take(key) {
+        if !switch && let Some((sender, alive)) = self.pool.take(key) {
             let pool = Rc::downgrade(&self.pool);
             return Ok(Connection {
                 key,
                 address,
                 sender,
+                alive,
                 pool,
+                upload: None,
                 reused: true,
                 socket: None,
             });
@@ -149,10 +155,10 @@ impl Upstream {
         switch: bool,
     ) -> Result<Connection, UpstreamError> {
         let connect = |error| UpstreamError::Connect(address, error);
-        let stream = timeout(CONNECT, TcpStream::connect(address))
+        let stream = timeout(self.timeouts.connect, TcpStream::connect(address))
             .await
             .map_err(|late| connect(late.into()))?
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+            .and_then(|stream| watched(&stream).map(|()| stream))
             .map_err(connect)?;
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(BUFFER)
@@ -160,10 +166,18 @@ impl Upstream {
             .await
             .map_err(|error| UpstreamError::Send(address, error))?;
         let (bare, socket) = oneshot::channel();
+        let (alive, dropped) = oneshot::channel::<()>();
         self.drain.spawn_local(async move {
-            // How the connection ends is told to whoever uses it, by the request or its body.
-            if let Ok(parts) = driver.without_shutdown().await {
-                let _ = bare.send(parts);
+            tokio::select! {
+                biased;
+                // How the connection ends is told to whoever uses it, by the request or its body.
+                ended = driver.without_shutdown() => {
+                    if let Ok(parts) = ended {
+                        let _ = bare.send(parts);
+                    }
+                }
+                // Nobody uses it: what is in flight is for nobody.
+                _ = dropped => {}
             }
         });
         let socket = switch.then_some(socket);
@@ -171,13 +185,16 @@ impl Upstream {
             key,
             address,
             sender,
+            alive,
             pool: Rc::downgrade(&self.pool),
+            upload: None,
             reused: false,
             socket,
         })
     }
 
-    /// Sends a request and waits for the head of its answer, at most 120 s from the last byte of the request on.
+    /// Sends a request and waits for the head of its answer, at most `timeouts.first_byte` from the last
+    /// byte of the request on.
     ///
     /// A connection that had lain idle may have been closed by the service just now. Then the request goes once more,
     /// on a new one, if that is safe: it was not sent at all, or it has no body and asks for nothing to be done
@@ -185,7 +202,7 @@ impl Upstream {
     ///
     /// # Errors
     /// `Send` if the connection broke first, `Silent` if no answer began in time, `Connect` if the second try found
-    /// nobody.
+    /// nobody. `Stalled` and `Broken` if it is the client's fault.
     pub(super) async fn send(
         &self,
         request: Request<Upload>,
@@ -197,7 +214,7 @@ impl Upstream {
         } else {
             None
         };
-        let mut failed = match connection.send(request).await? {
+        let mut failed = match connection.send(request, self.timeouts).await? {
             Ok(response) => return Ok((response, connection)),
             Err(failed) => failed,
         };
@@ -208,7 +225,7 @@ impl Upstream {
         };
         match again {
             Some(request) => Box::pin(self.send_again(request, connection.key, address)).await,
-            None => Err(UpstreamError::Send(address, failed.into_error())),
+            None => Err(connection.failure(failed.into_error())),
         }
     }
 
@@ -219,9 +236,9 @@ impl Upstream {
         address: SocketAddr,
     ) -> Result<(Response<Incoming>, Connection), UpstreamError> {
         let mut fresh = self.connect_anew(key, address, false).await?;
-        match fresh.send(*request).await? {
+        match fresh.send(*request, self.timeouts).await? {
             Ok(response) => Ok((response, fresh)),
-            Err(failed) => Err(UpstreamError::Send(address, failed.into_error())),
+            Err(failed) => Err(fresh.failure(failed.into_error())),
         }
     }
 }
@@ -231,20 +248,38 @@ impl Connection {
     fn send(
         &mut self,
         request: Request<Upload>,
+        timeouts: Timeouts,
     ) -> impl Future<Output = Result<Sent, UpstreamError>> + use<> {
         let (address, begun) = (self.address, Instant::now());
-        let progress = request.body().progress();
+        self.upload = request.body().progress();
+        let upload = self.upload.clone();
         let sent = self.sender.try_send_request(request);
         async move {
             let mut sent = pin!(sent);
+            let first_byte = timeouts.first_byte;
+            // What is being uploaded moves the deadline, and who is waited for decides which one it is.
+            let mut wake = begun
+                + upload
+                    .as_ref()
+                    .map_or(first_byte, |_| first_byte.min(timeouts.body));
             loop {
-                let since = progress.as_ref().map_or(begun, |progress| progress.get());
-                match timeout_at(since + FIRST_BYTE, sent.as_mut()).await {
-                    Ok(sent) => return Ok(sent),
-                    // What is still being uploaded has moved the deadline.
-                    Err(_) if progress.as_ref().is_some_and(|now| now.get() > since) => {}
-                    Err(_) => return Err(UpstreamError::Silent(address)),
+                if let Ok(sent) = timeout_at(wake, sent.as_mut()).await {
+                    return Ok(sent);
                 }
+                let (at, since) = upload
+                    .as_ref()
+                    .map_or((At::End, begun), |upload| upload.at());
+                let late = Instant::now();
+                let (limit, error) = match at {
+                    At::Client => (timeouts.body, UpstreamError::Stalled(timeouts.body)),
+                    At::Service | At::End | At::Broken => {
+                        (first_byte, UpstreamError::Silent(address, first_byte))
+                    }
+                };
+                if late >= since + limit {
+                    return Err(error);
+                }
+                wake = (since + limit).min(late + timeouts.body);
             }
         }
     }
@@ -256,50 +291,47 @@ impl Connection {
 
     /// The bare socket after the protocol was switched, with what came on it already. `None` if it broke meanwhile.
     pub(super) async fn into_socket(self) -> Option<http1::Parts<TokioIo<TcpStream>>> {
-        self.socket?.await.ok()
+        let Self {
+            socket,
+            alive: _alive,
+            ..
+        } = self;
+        socket?.await.ok()
     }
 
-    /// Its answer has been read to the end: it may carry the next request.
+    /// Its answer has been read to the end: it may carry the next request, once all of this one was sent.
     pub(super) fn give_back(self) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.put(self.key, self.sender);
+        let Some(pool) = self.pool.upgrade() else {
+            return;
+        };
+        match &self.upload {
+            Some(upload) if upload.is_open() => {
+                upload.answered();
+                pool.linger(self);
+            }
+            _ => pool.put(self.key, self.sender, self.alive),
+        }
+    }
+
+    /// Why a request got no answer: its own body may be the reason.
+    fn failure(&self, error: hyper::Error) -> UpstreamError {
+        match &self.upload {
+            Some(upload) if upload.at().0 == At::Broken => {
+                UpstreamError::Broken(self.address, error)
+            }
+            _ => UpstreamError::Send(self.address, error),
         }
     }
 }
 
-impl Pool {
-    /// The connection used last, since it is the least likely to be closed by its service now.
-    fn take(&self, key: (InstanceUid, Service)) -> Option<SendRequest<Upload>> {
-        let mut pools = self.idle.borrow_mut();
-        let idle = pools.get_mut(&key)?;
-        while let Some(Idle { mut sender, since }) = idle.pop() {
-            let usable =
-                since.elapsed() < IDLE && matches!(sender.ready().now_or_never(), Some(Ok(())));
-            if usable {
-                return Some(sender);
-            }
-        }
-        pools.remove(&key);
-        None
-    }
-
-    fn put(&self, key: (InstanceUid, Service), sender: SendRequest<Upload>) {
-        let mut pools = self.idle.borrow_mut();
-        let idle = pools.entry(key).or_default();
-        if idle.len() < KEPT && !sender.is_closed() {
-            idle.push(Idle {
-                sender,
-                since: Instant::now(),
-            });
-        }
-    }
-
-    fn sweep(&self) {
-        self.idle.borrow_mut().retain(|_, idle| {
-            idle.retain(|Idle { sender, since }| since.elapsed() < IDLE && !sender.is_closed());
-            !idle.is_empty()
-        });
-    }
+/// Prepares a socket: a service whose machine is gone is noticed, however little is sent.
+fn watched(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, SILENCE)?;
+    sockopt::set_tcp_keepintvl(stream, UNACKNOWLEDGED / 3)?;
+    let milliseconds = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
+    Ok(sockopt::set_tcp_user_timeout(stream, milliseconds)?)
 }
 
 /// A request that may be sent a second time without asking twice for something to be done.

@@ -16,6 +16,16 @@ pub enum Code {
     MethodNotServed,
     /// 400: the request target is no path.
     InvalidTarget,
+    /// 400: the request's body is malformed.
+    InvalidBody,
+    /// 408: the request's body does not come.
+    BodyTimeout,
+    /// 503: the session has as many requests in flight as it may have.
+    TooManyRequests,
+    /// 414: the request target is too long.
+    TargetTooLong,
+    /// 508: the request went through this gateway again and again.
+    LoopDetected,
     /// 400: the path holds what is not allowed.
     InvalidPath,
     /// 400: not exactly one valid Host.
@@ -62,9 +72,14 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::MethodNotServed,
         Self::InvalidTarget,
+        Self::InvalidBody,
+        Self::BodyTimeout,
+        Self::TooManyRequests,
+        Self::TargetTooLong,
+        Self::LoopDetected,
         Self::InvalidPath,
         Self::InvalidHost,
         Self::UnknownCoding,
@@ -95,6 +110,11 @@ impl Code {
         match self {
             Self::MethodNotServed => (S::METHOD_NOT_ALLOWED, "method_not_served", "This method is not served"),
             Self::InvalidTarget => (S::BAD_REQUEST, "invalid_target", "The request target is not a path"),
+            Self::InvalidBody => (S::BAD_REQUEST, "invalid_body", "The body of the request is not valid"),
+            Self::BodyTimeout => (S::REQUEST_TIMEOUT, "body_timeout", "The body of the request did not come in time"),
+            Self::TooManyRequests => (S::SERVICE_UNAVAILABLE, "too_many_requests", "Too many requests of this session are in flight"),
+            Self::TargetTooLong => (S::URI_TOO_LONG, "target_too_long", "The address is too long"),
+            Self::LoopDetected => (S::LOOP_DETECTED, "loop_detected", "The request goes round in a circle"),
             Self::InvalidPath => (S::BAD_REQUEST, "invalid_path", "The path is not valid"),
             Self::InvalidHost => (S::BAD_REQUEST, "invalid_host", "The Host header is not valid"),
             Self::UnknownCoding => (S::NOT_IMPLEMENTED, "unknown_coding", "This transfer coding is not served"),
@@ -135,6 +155,8 @@ impl Code {
         match error {
             GatewayError::Admit(AdmitError::Method) => Self::MethodNotServed,
             GatewayError::Admit(AdmitError::Target) => Self::InvalidTarget,
+            GatewayError::Admit(AdmitError::TargetLength) => Self::TargetTooLong,
+            GatewayError::Admit(AdmitError::Loop) => Self::LoopDetected,
             GatewayError::Admit(AdmitError::Path) => Self::InvalidPath,
             GatewayError::Admit(AdmitError::Host) => Self::InvalidHost,
             GatewayError::Admit(AdmitError::Coding) => Self::UnknownCoding,
@@ -157,6 +179,9 @@ impl Code {
                 Self::SpawnerUnavailable
             }
             GatewayError::Upstream(UpstreamError::Connect(..)) => Self::UpstreamUnreachable,
+            GatewayError::Busy(_) => Self::TooManyRequests,
+            GatewayError::Upstream(UpstreamError::Stalled(_)) => Self::BodyTimeout,
+            GatewayError::Upstream(UpstreamError::Broken(..)) => Self::InvalidBody,
             GatewayError::Upstream(UpstreamError::Send(..)) => Self::UpstreamBroke,
             GatewayError::Upstream(UpstreamError::Silent(..)) => Self::UpstreamSilent,
             GatewayError::Upstream(UpstreamError::Unfit(..)) => Self::UpstreamInvalid,

@@ -1,12 +1,19 @@
 //! Whether a request is fit to be looked at: framing, host, target, upgrade. A malformed one must start no session.
 
-use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts, uri::Authority};
+use http::{
+    HeaderMap, HeaderValue, Method, Version, header,
+    request::Parts,
+    uri::{Authority, PathAndQuery},
+};
+
+use super::forwarded::{self, Public};
+use crate::gateway::Peer;
 
 /// What a request that is fit has said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::gateway) struct Admitted {
-    /// Its `Host`, as the client wrote it.
-    pub host: String,
+    /// What its sender's browser shows as its address.
+    pub public: Public,
     /// For the handshake of a websocket, its key.
     pub upgrade: Option<SocketKey>,
 }
@@ -24,6 +31,12 @@ pub(in crate::gateway) enum AdmitError {
     /// Not the origin form (RFC 9112 section 3.2.1): whoever sends another means a proxy.
     #[error("the request target must be a path")]
     Target,
+    /// A target longer than `limits.target` (RFC 9110 section 15.5.15).
+    #[error("the request target is too long")]
+    TargetLength,
+    /// It came through this gateway, or others of its name, too often (RFC 9110 section 7.6.3, RFC 8586).
+    #[error("the request went through this gateway again and again")]
+    Loop,
     /// A byte, an escape or a dot segment that two readers may read differently.
     #[error("the path holds a byte, an escape or a dot segment that is not allowed")]
     Path,
@@ -48,13 +61,25 @@ pub(in crate::gateway) enum AdmitError {
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub(in crate::gateway) fn admit(head: &Parts) -> Result<Admitted, AdmitError> {
+pub(in crate::gateway) fn admit(
+    head: &Parts,
+    peer: Peer,
+    longest: usize,
+) -> Result<Admitted, AdmitError> {
     method(&head.method)?;
+    let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    if target.len() > longest {
+        return Err(AdmitError::TargetLength);
+    }
     if head.uri.authority().is_some() || head.uri.scheme().is_some() {
         return Err(AdmitError::Target);
     }
     path(head.uri.path())?;
     let host = host(&head.headers)?;
+    let public = forwarded::public(&head.headers, host, peer).ok_or(AdmitError::Host)?;
+    if forwarded::loops(&head.headers) {
+        return Err(AdmitError::Loop);
+    }
     coding(&head.headers)?;
     if head
         .headers
@@ -65,7 +90,7 @@ pub(in crate::gateway) fn admit(head: &Parts) -> Result<Admitted, AdmitError> {
         return Err(AdmitError::Expectation);
     }
     Ok(Admitted {
-        host,
+        public,
         upgrade: upgrade(head)?,
     })
 }
@@ -130,17 +155,21 @@ fn host(headers: &HeaderMap) -> Result<String, AdmitError> {
         return Err(AdmitError::Host);
     };
     let text = line.to_str().map_err(|_| AdmitError::Host)?;
-    let authority = Authority::try_from(text).map_err(|_| AdmitError::Host)?;
+    is_authority(text)
+        .then(|| text.to_owned())
+        .ok_or(AdmitError::Host)
+}
+
+/// Whether it is a host and nothing else, with or without a port (RFC 9110 section 7.2).
+pub(super) fn is_authority(text: &str) -> bool {
+    let Ok(authority) = Authority::try_from(text) else {
+        return false;
+    };
     let port_is_number = match text.rsplit_once(':') {
         Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok(),
         _ => true,
     };
-    let valid = !authority.host().is_empty() && !text.contains('@') && port_is_number;
-    if valid {
-        Ok(text.to_owned())
-    } else {
-        Err(AdmitError::Host)
-    }
+    !authority.host().is_empty() && !text.contains('@') && port_is_number
 }
 
 /// hyper has checked that a coding ends in `chunked`; a list, even of `chunked` twice, is what smuggling is made of.
@@ -218,7 +247,12 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        admit(&head).map(|admitted| admitted.upgrade)
+        let peer = Peer {
+            address: [192, 0, 2, 7].into(),
+            secure: false,
+            trusted: false,
+        };
+        admit(&head, peer, 64).map(|admitted| admitted.upgrade)
     }
 
     #[test]
@@ -239,6 +273,10 @@ mod tests {
             ("TRACE", "/", &[HOST], Err(AdmitError::Method)),
             ("get", "/", &[HOST], Err(AdmitError::Method)),
             ("GET", "http://gw.test/", &[HOST], Err(AdmitError::Target)),
+            ("GET", "/0123456789012345678901234567890123456789?012345678901234567890123", &[HOST], Err(AdmitError::TargetLength)),
+            ("GET", "/", &[HOST, ("via", "1.1 session-gateway, 1.0 fred"), ("via", "2 session-gateway")], Ok(())),
+            ("GET", "/", &[HOST, ("via", "1.1 session-gateway, 1.1 session-gateway (x), 1.1 session-gateway")], Err(AdmitError::Loop)),
+            ("GET", "/", &[HOST, ("cdn-loop", "session-gateway; a=b, session-gateway"), ("cdn-loop", "session-gateway")], Err(AdmitError::Loop)),
             ("GET", "/a\\b", &[HOST], Err(AdmitError::Path)),
             ("GET", "/a%5cb", &[HOST], Err(AdmitError::Path)),
             ("GET", "/a%0d%0a", &[HOST], Err(AdmitError::Path)),

@@ -7,8 +7,9 @@ use http::{
 };
 
 use super::{
-    FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
+    CDN_LOOP, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
     drop_hop_by_hop,
+    forwarded::{self, Public},
 };
 use crate::{
     gateway::Peer,
@@ -22,8 +23,8 @@ pub(in crate::gateway) struct Hop<'a> {
     pub spec: &'a ServiceSpec,
     /// The public path of the service: `/<uuid>/<service>`.
     pub prefix: &'a str,
-    /// The `Host` of the client.
-    pub host: &'a str,
+    /// The gateway's address, as the client sees it.
+    pub public: &'a Public,
     /// The other end of the client's connection.
     pub peer: Peer,
     /// The service's address.
@@ -34,7 +35,7 @@ impl Hop<'_> {
     /// The `Host` that the service sees.
     pub(super) fn upstream_host(&self) -> String {
         match self.spec.host {
-            HostHeader::Public => self.host.to_owned(),
+            HostHeader::Public => self.public.host.clone(),
             HostHeader::Localhost => format!("localhost:{}", self.upstream.port()),
         }
     }
@@ -48,6 +49,7 @@ pub(in crate::gateway) fn prepare(head: &mut Parts, hop: &Hop<'_>, upgrade: bool
     head.version = Version::HTTP_11;
     let headers = &mut head.headers;
     drop_hop_by_hop(headers);
+    let path = forwarded::path(headers, hop.peer);
     drop_claims(headers);
     let host = hop.upstream_host();
     if upgrade {
@@ -58,13 +60,16 @@ pub(in crate::gateway) fn prepare(head: &mut Parts, hop: &Hop<'_>, upgrade: bool
         }
     }
     insert(headers, header::HOST, &host);
-    insert(headers, X_FORWARDED_FOR, &hop.peer.address.to_string());
-    insert(headers, X_FORWARDED_HOST, hop.host);
-    let scheme = if hop.peer.secure { "https" } else { "http" };
+    insert(headers, X_FORWARDED_FOR, &path);
+    insert(headers, X_FORWARDED_HOST, &hop.public.host);
+    let scheme = if hop.public.secure { "https" } else { "http" };
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if hop.spec.prefix == Prefix::Strip {
         insert(headers, X_FORWARDED_PREFIX, hop.prefix);
     }
+    // Not merged: another hop's line stays as it is (RFC 9110 section 7.6.3, RFC 8586 section 2).
+    headers.append(header::VIA, HeaderValue::from_static(forwarded::VIA));
+    headers.append(CDN_LOOP, HeaderValue::from_static(forwarded::NAME));
 }
 
 /// The target without the prefix. It begins with exactly one slash: two are an authority to many parsers.
@@ -78,8 +83,10 @@ fn stripped(uri: &Uri, prefix: &str) -> Uri {
     Uri::try_from(rest).expect("the tail of a target that was parsed is a target")
 }
 
-/// Takes off what only a proxy says of a request, since no proxy before this one is trusted; names with an underscore,
-/// which many servers read as the same name with a hyphen (CVE-2025-64484); and what is answered by this hop.
+/// Takes off what only a proxy says of a request: what was believed is written anew. `Forwarded` with it, which
+/// code-server misreads. Names with an underscore too, which many servers read as the same name with a hyphen
+/// (CVE-2025-64484): they are dropped and not refused, since old clients send harmless ones. And what is answered by
+/// this hop.
 fn drop_claims(headers: &mut HeaderMap) {
     let claims: Vec<HeaderName> = headers
         .keys()
@@ -116,6 +123,11 @@ mod tests {
 
     use super::*;
 
+    static PUBLIC: std::sync::LazyLock<Public> = std::sync::LazyLock::new(|| Public {
+        host: "gw.test:8000".into(),
+        secure: false,
+    });
+
     fn spec(prefix: Prefix, host: HostHeader) -> ServiceSpec {
         ServiceSpec {
             name: "vscode".into(),
@@ -141,7 +153,7 @@ mod tests {
         let hop = Hop {
             spec,
             prefix: "/ID/vscode",
-            host: "gw.test:8000",
+            public: &PUBLIC,
             peer: crate::gateway::Peer {
                 address: [192, 0, 2, 7].into(),
                 secure: false,
@@ -188,8 +200,10 @@ mod tests {
         assert_eq!(
             shown(&head),
             [
+                "cdn-loop: session-gateway",
                 "cookie: a=b",
                 "host: gw.test:8000",
+                "via: 1.1 session-gateway",
                 "x-forwarded-for: 192.0.2.7",
                 "x-forwarded-host: gw.test:8000",
                 "x-forwarded-prefix: /ID/vscode",
@@ -207,10 +221,12 @@ mod tests {
         assert_eq!(
             shown(&head),
             [
+                "cdn-loop: session-gateway",
                 "connection: upgrade",
                 "host: localhost:4321",
                 "origin: http://localhost:4321",
                 "upgrade: websocket",
+                "via: 1.1 session-gateway",
                 "x-forwarded-for: 192.0.2.7",
                 "x-forwarded-host: gw.test:8000",
                 "x-forwarded-proto: http",

@@ -1,5 +1,7 @@
 //! Addresses and cookies of a service, as its client must see them.
 
+use std::fmt::Write as _;
+
 use super::{origin_is, prepare::Hop};
 use crate::session::Prefix;
 
@@ -25,12 +27,35 @@ pub(super) fn location(value: &str, hop: &Hop<'_>) -> Option<String> {
     (prefixed != value).then_some(prefixed)
 }
 
+/// A `Refresh` whose address is as the client must see it, or `None` where it is right as it is.
+pub(super) fn refresh(value: &str, hop: &Hop<'_>) -> Option<String> {
+    let at = value.to_ascii_lowercase().find("url=")? + "url=".len();
+    let (before, url) = value.split_at(at);
+    let bare = url.trim_matches(['"', '\'', ' ']);
+    Some(format!("{before}{}", location(bare, hop)?))
+}
+
+/// A `Link` whose targets are as the client must see them (RFC 8288 section 3), or `None` where they are.
+pub(super) fn link(value: &str, hop: &Hop<'_>) -> Option<String> {
+    let (mut written, mut rest, mut changed) = (String::new(), value, false);
+    while let Some((before, after)) = rest.split_once('<')
+        && let Some((target, after)) = after.split_once('>')
+    {
+        let new = location(target, hop);
+        changed |= new.is_some();
+        let _ = write!(written, "{before}<{}>", new.as_deref().unwrap_or(target));
+        rest = after;
+    }
+    written.push_str(rest);
+    changed.then_some(written)
+}
+
 /// The path of a URL that means the service: by its own address, a name of the loopback with its port, or the host
 /// that either side goes by.
 fn path_of(url: &str, hop: &Hop<'_>) -> Option<String> {
     let port = hop.upstream.port();
     let names = [
-        hop.host.to_owned(),
+        hop.public.host.clone(),
         hop.upstream_host(),
         hop.upstream.to_string(),
         format!("localhost:{port}"),
@@ -67,17 +92,22 @@ pub(super) fn cookie(value: &str, hop: &Hop<'_>) -> Option<String> {
         return None;
     }
     let mut cookie = pair.to_owned();
-    let mut path = None;
+    let (mut path, mut secure) = (None, false);
     for attribute in parts.map(str::trim) {
         let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
         match name.trim().to_ascii_lowercase().as_str() {
             "domain" => {}
             "path" => path = Some(value.trim()),
-            _ => {
+            name => {
+                secure |= name == "secure";
                 cookie.push_str("; ");
                 cookie.push_str(attribute);
             }
         }
+    }
+    // The service speaks plain HTTP, and may not know that its client does not.
+    if hop.public.secure && !secure {
+        cookie.push_str("; Secure");
     }
     cookie.push_str("; Path=");
     match path {
@@ -98,7 +128,13 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::gateway::headers::Public;
     use crate::session::{HostHeader, OriginHeader, ServiceSpec};
+
+    static PUBLIC: std::sync::LazyLock<Public> = std::sync::LazyLock::new(|| Public {
+        host: "gw.test".into(),
+        secure: false,
+    });
 
     fn spec(prefix: Prefix) -> ServiceSpec {
         let host = HostHeader::Public;
@@ -116,7 +152,7 @@ mod tests {
         Hop {
             spec,
             prefix: "/ID/x",
-            host: "gw.test",
+            public: &PUBLIC,
             peer: crate::gateway::Peer {
                 address: [192, 0, 2, 7].into(),
                 secure: false,
@@ -153,6 +189,49 @@ mod tests {
                     "{value} {prefix:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn addresses_within_other_fields_are_rewritten_too() {
+        let spec = spec(Prefix::Strip);
+        let hop = hop(&spec);
+        for (value, expected) in [
+            ("5; url=/a", Some("5; url=/ID/x/a")),
+            ("0;URL='http://localhost:4321/a'", Some("0;URL=/ID/x/a")),
+            ("5; url=https://example.org/", None),
+            ("5", None),
+        ] {
+            assert_eq!(refresh(value, &hop).as_deref(), expected, "{value}");
+        }
+        for (value, expected) in [
+            (
+                "</a.css>; rel=preload, <b>; rel=next, <//0.0.0.0:4321/c>",
+                Some("</ID/x/a.css>; rel=preload, <b>; rel=next, </ID/x/c>"),
+            ),
+            ("<https://example.org/>; rel=x", None),
+            ("</a", None),
+        ] {
+            assert_eq!(link(value, &hop).as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_of_an_encrypted_connection_stays_on_such() {
+        let spec = spec(Prefix::Strip);
+        let public = Public {
+            host: "gw.test".into(),
+            secure: true,
+        };
+        let hop = Hop {
+            public: &public,
+            ..hop(&spec)
+        };
+        for (value, expected) in [
+            ("a=b", "a=b; Secure; Path=/ID/x"),
+            ("a=b; secure", "a=b; secure; Path=/ID/x"),
+        ] {
+            assert_eq!(cookie(value, &hop).as_deref(), Some(expected));
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     admit::SocketKey,
     drop_hop_by_hop,
     prepare::Hop,
-    rewrite::{cookie, location},
+    rewrite::{cookie, link, location, refresh},
 };
 
 const SERVICE_WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
@@ -91,14 +91,10 @@ fn clean(head: &mut Parts, hop: &Hop<'_>) {
     for name in ORIGIN_WIDE {
         headers.remove(name);
     }
-    for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        let rewritten = headers
-            .get(&name)
-            .and_then(|value| location(value.to_str().ok()?, hop));
-        if let Some(value) = rewritten.and_then(|value| HeaderValue::try_from(value).ok()) {
-            headers.insert(name, value);
-        }
-    }
+    rewritten(headers, header::LOCATION, hop, location);
+    rewritten(headers, header::CONTENT_LOCATION, hop, location);
+    rewritten(headers, header::REFRESH, hop, refresh);
+    rewritten(headers, header::LINK, hop, link);
     if headers.contains_key(header::SET_COOKIE) {
         cookies(headers, hop);
     }
@@ -107,6 +103,34 @@ fn clean(head: &mut Parts, hop: &Hop<'_>) {
         && let Ok(prefix) = HeaderValue::try_from(format!("{}/", hop.prefix))
     {
         headers.insert(SERVICE_WORKER_ALLOWED, prefix);
+    }
+}
+
+/// Rewrites the addresses in every line of a field. A line that is no text is dropped: whether it leads out of the
+/// service cannot be told.
+fn rewritten(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    hop: &Hop<'_>,
+    rule: fn(&str, &Hop<'_>) -> Option<String>,
+) {
+    let http::header::Entry::Occupied(mut lines) = headers.entry(name) else {
+        return;
+    };
+    let mut unreadable = false;
+    for line in lines.iter_mut() {
+        match std::str::from_utf8(line.as_bytes()) {
+            Ok(text) => {
+                let new = rule(text, hop);
+                if let Some(new) = new.and_then(|new| HeaderValue::try_from(new).ok()) {
+                    *line = new;
+                }
+            }
+            Err(_) => unreadable = true,
+        }
+    }
+    if unreadable {
+        lines.remove();
     }
 }
 
@@ -165,6 +189,7 @@ mod tests {
     use http::Response;
 
     use super::*;
+    use crate::gateway::headers::Public;
     use crate::session::{HostHeader, OriginHeader, Prefix, ServiceSpec};
 
     fn check(
@@ -185,10 +210,14 @@ mod tests {
             host: HostHeader::Public,
             origin: OriginHeader::Pass,
         };
+        let public = Public {
+            host: "gw.test".into(),
+            secure: false,
+        };
         let hop = Hop {
             spec: &spec,
             prefix: "/ID/x",
-            host: "gw.test",
+            public: &public,
             peer: crate::gateway::Peer {
                 address: [192, 0, 2, 7].into(),
                 secure: false,

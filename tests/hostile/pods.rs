@@ -1,0 +1,163 @@
+//! Answers of a hostile service. Each becomes a 502 or a broken stream, or is made harmless; the client's connection
+//! survives where the answer was whole, and nobody else gets a byte of it.
+
+use super::*;
+
+/// What the service writes, `|` for the end of a line, and what the client gets; a `~` keeps the connection open.
+type Row = (&'static str, &'static str);
+
+/// A service that writes row N when asked for `/N-`, and `good` otherwise.
+async fn hostile(rows: &'static [Row]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move { while answer(&mut stream, rows).await.is_some() {} });
+        }
+    });
+    address
+}
+
+/// Answers one request; `None` if the connection ends.
+async fn answer(stream: &mut TcpStream, rows: &[Row]) -> Option<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let row = head
+        .split("/row")
+        .nth(1)
+        .and_then(|rest| rest.split('-').next()?.parse().ok());
+    let Some(row) = row.map(|row: usize| rows[row].0) else {
+        return stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood")
+            .await
+            .ok();
+    };
+    let (row, open) = row
+        .strip_prefix('~')
+        .map_or((row, false), |row| (row, true));
+    stream
+        .write_all(row.replace('|', "\r\n").as_bytes())
+        .await
+        .ok()?;
+    if open {
+        return Some(());
+    }
+    stream.shutdown().await.ok()?;
+    // Read to the end, or what was written may be lost by a reset.
+    while stream.read_u8().await.is_ok() {}
+    None
+}
+
+const INVALID: &str = "502 upstream_invalid, alive";
+const BROKE: &str = "502 upstream_broke, alive";
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    // Heads that are none.
+    ("", BROKE), ("|", BROKE), ("||", BROKE), ("H", BROKE), ("HTTP/1.1", BROKE), ("HTTP/1.1 200", BROKE),
+    ("HTTP/1.1 200 OK|", BROKE), ("HTTP/1.1 200 OK|content-length: 5", BROKE), ("garbage||", BROKE),
+    ("<html>hello</html>", BROKE), ("HTTP/0.9 200 OK||", BROKE), ("HTTP/1.2 200 OK||", BROKE),
+    ("HTTP/2 200 OK||", BROKE), ("HTTP/1.1 99 OK||", BROKE), ("HTTP/1.1 000 OK||", BROKE), ("HTTP/1.1 20 OK||", BROKE),
+    ("HTTP/1.1 2000 OK||", BROKE), ("HTTP/1.1 -20 OK||", BROKE), ("HTTP/1.1 abc OK||", BROKE),
+    ("HTTP/1.1 200 O\rK||", BROKE), ("HTTP/1.1 200 OK\0||", BROKE), ("HTTP/1.1 200 OK|X: a| folded||", BROKE),
+    ("HTTP/1.1 200 OK|X : a||", BROKE), ("HTTP/1.1 200 OK|: a||", BROKE), ("HTTP/1.1 200 OK|X: a\0b||", BROKE),
+    ("HTTP/1.1 200 OK|X: a\rb||", BROKE), ("HTTP/1.1 200 OK|no colon||", BROKE), ("HTTP/1.1 200 OK|é: a||", BROKE),
+    ("\x16\x03\x01\x02", BROKE), ("GET / HTTP/1.1|host: x||", BROKE), ("~HTTP/1.1 2x0 OK||", BROKE),
+    // Lengths that cannot be told.
+    ("HTTP/1.1 200 OK|content-length: 4|content-length: 5||good", BROKE),
+    ("HTTP/1.1 200 OK|content-length: +4||good", BROKE), ("HTTP/1.1 200 OK|content-length: -4||good", BROKE),
+    ("HTTP/1.1 200 OK|content-length: 4, 5||good", BROKE), ("HTTP/1.1 200 OK|content-length: four||good", BROKE),
+    ("HTTP/1.1 200 OK|content-length: 0x4||good", BROKE),
+    ("HTTP/1.1 200 OK|content-length: 99999999999999999999||good", BROKE),
+    ("HTTP/1.1 200 OK|transfer-encoding: gzip||good", INVALID),
+    ("HTTP/1.1 200 OK|transfer-encoding: gzip, chunked||0||", INVALID),
+    ("HTTP/1.1 200 OK|transfer-encoding: chunked|transfer-encoding: chunked||0||", INVALID),
+    ("HTTP/1.1 200 OK|transfer-encoding: xchunked||0||", INVALID),
+    ("HTTP/1.0 200 OK|transfer-encoding: chunked||0||", BROKE),
+    // Switches that were not asked for.
+    ("HTTP/1.1 101 Switching Protocols|connection: upgrade|upgrade: websocket||", INVALID),
+    ("~HTTP/1.1 101 Switching Protocols|connection: upgrade|upgrade: h2c||", INVALID),
+    ("~HTTP/1.1 101 Switching Protocols||", INVALID),
+    // Bodies that break off: the client sees a broken stream, never an end.
+    ("HTTP/1.1 200 OK|content-length: 9||good", "200, cut"),
+    ("HTTP/1.1 200 OK|transfer-encoding: chunked||4|good|", "200, cut"),
+    ("HTTP/1.1 200 OK|transfer-encoding: chunked||4|good|0|", "200, cut"),
+    ("HTTP/1.1 200 OK|transfer-encoding: chunked||9|good", "200, cut"),
+    ("HTTP/1.1 200 OK|transfer-encoding: chunked||x|good|0||", "closed, cut"),
+    ("HTTP/1.1 200 OK|transfer-encoding: chunked||4|goodX0||", "200, cut"),
+    ("HTTP/1.1 200 OK|transfer-encoding: chunked||fffffffffffffffff|good|0||", "closed, cut"),
+    ("~HTTP/1.1 200 OK|transfer-encoding: chunked||-4|good|0||", "closed, cut"),
+    // What can be made harmless is.
+    ("HTTP/1.1 200 OK|content-length: 4, 4||good", "200, alive"),
+    ("HTTP/1.1 200 OK|content-length: 4|content-length: 4||good", "200, alive"),
+    ("HTTP/1.1 200 OK|content-length: 9|transfer-encoding: chunked||4|good|0||", "200, alive"),
+    ("HTTP/1.0 200 OK|content-length: 4||good", "200, alive"), ("HTTP/1.0 200 OK||good", "200, alive"),
+    ("HTTP/1.1 200 OK||good", "200, alive"), ("HTTP/1.1 200||good", "200, alive"),
+    ("HTTP/1.1 204 No Content|content-length: 4||evil", "204, alive"), ("HTTP/1.1 304 Not Modified||evil", "304, alive"),
+    ("~HTTP/1.1 204 No Content|transfer-encoding: chunked||4|evil|0||", "204, alive"),
+    ("HTTP/1.1 500 Oops|content-length: 0||", "500, alive"), ("HTTP/1.1 999 ?|content-length: 0||", "999, alive"),
+    ("HTTP/1.1 503 Busy|content-length: 4||good", "503, alive"),
+    ("HTTP/1.1 103 Early Hints|link: </x>||HTTP/1.1 200 OK|content-length: 4||good", "200, alive"),
+    ("HTTP/1.1 100 Continue||HTTP/1.1 200 OK|content-length: 4||good", "200, alive"),
+    ("HTTP/1.1 200 OK|connection: close, content-length|content-length: 4||good", "200, alive"),
+    ("HTTP/1.1 200 OK|transfer-encoding: chunked||4|good|0|content-length: 9||", "200, alive"),
+    ("~HTTP/1.1 200 OK|upgrade: h2c|keep-alive: timeout=1|content-length: 4||good", "200, alive"),
+];
+
+#[tokio::test]
+async fn an_answer_that_is_none_hurts_nobody_but_its_own_request() {
+    assert!(ROWS.len() >= 60, "{} rows", ROWS.len());
+    let (gateway, id) = running(hostile(ROWS).await).await;
+    let mut wrong = Vec::new();
+    for (at, (row, expected)) in ROWS.iter().enumerate() {
+        let host = format!("HTTP/1.1\r\nHost: {}\r\n", gateway.address);
+        let both = format!(
+            "GET /{id}/preview/row{at}- {host}\r\nGET /{id}/preview/after {host}Connection: close\r\n\r\n"
+        );
+        let answer = talk(gateway.address, both.as_bytes(), false).await;
+        let alive = answer.ends_with("\r\n\r\ngood") && answer.matches("HTTP/1.1 ").count() == 2;
+        let found = format!(
+            "{}, {}",
+            outcome(&answer),
+            if alive { "alive" } else { "cut" }
+        );
+        if found != *expected || answer.contains("evil") {
+            wrong.push(format!(
+                "{}: {found}, expected {expected}",
+                row.escape_debug()
+            ));
+        }
+        let good = gateway
+            .send("GET", &format!("/{id}/preview/good"), &[])
+            .await;
+        assert_eq!(good.text(), "good", "after {row}");
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        ROWS.len(),
+        wrong.join("\n")
+    );
+}
+
+/// An answer behind an answer is for nobody: the next request must not get it.
+#[tokio::test]
+async fn a_second_answer_reaches_no_other_request() {
+    const TWO: &[Row] = &[(
+        "~HTTP/1.1 200 OK|content-length: 4||goodHTTP/1.1 200 OK|content-length: 5||evil!",
+        "",
+    )];
+    let (gateway, id) = running(hostile(TWO).await).await;
+    for _ in 0..20 {
+        for path in ["row0-", "other"] {
+            let reply = gateway
+                .send("GET", &format!("/{id}/preview/{path}"), &[])
+                .await;
+            assert_eq!(reply.text(), "good");
+        }
+    }
+}
