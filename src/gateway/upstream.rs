@@ -1,7 +1,7 @@
-//! Connections to services: one pool per worker, by instance and service.
+//! Connections to services: one pool per worker, by instance and address.
 //!
-//! The pool belongs to the instance's uid and never to an address, so the connections of an old incarnation are out
-//! of reach of a new one at once; the sweep closes them.
+//! A connection belongs to the instance's uid and never to an address alone, so those of an old incarnation are out of
+//! reach of a new one at once; the sweep closes them.
 
 mod pool;
 
@@ -22,7 +22,7 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
-use pool::Pool;
+use pool::{Key, Pool};
 use rustix::net::sockopt;
 use tokio::{
     net::TcpStream,
@@ -36,8 +36,7 @@ use super::{
     headers::ScrubError,
 };
 use crate::{
-    activator::{InstanceUid, Lease},
-    session::Service,
+    activator::Lease,
     shutdown::{Drain, Stage},
 };
 
@@ -84,8 +83,7 @@ pub(super) struct Upstream {
 
 /// A connection that carries one request at present.
 pub(super) struct Connection {
-    key: (InstanceUid, Service),
-    address: SocketAddr,
+    key: Key,
     sender: SendRequest<Upload>,
     /// Ends the connection when it is dropped, whatever is in flight.
     alive: oneshot::Sender<()>,
@@ -130,13 +128,11 @@ impl Upstream {
         lease: &Lease,
         switch: bool,
     ) -> Result<Connection, UpstreamError> {
-        let key = (lease.instance().uid(), lease.service());
-        let address = lease.address();
+        let key = (lease.instance().uid(), lease.address());
         if !switch && let Some((sender, alive)) = self.pool.take(key) {
             let pool = Rc::downgrade(&self.pool);
             return Ok(Connection {
                 key,
-                address,
                 sender,
                 alive,
                 pool,
@@ -145,15 +141,11 @@ impl Upstream {
                 socket: None,
             });
         }
-        Box::pin(self.connect_anew(key, address, switch)).await
+        Box::pin(self.connect_anew(key, switch)).await
     }
 
-    async fn connect_anew(
-        &self,
-        key: (InstanceUid, Service),
-        address: SocketAddr,
-        switch: bool,
-    ) -> Result<Connection, UpstreamError> {
+    async fn connect_anew(&self, key: Key, switch: bool) -> Result<Connection, UpstreamError> {
+        let (_, address) = key;
         let connect = |error| UpstreamError::Connect(address, error);
         let stream = timeout(self.timeouts.connect, TcpStream::connect(address))
             .await
@@ -183,7 +175,6 @@ impl Upstream {
         let socket = switch.then_some(socket);
         Ok(Connection {
             key,
-            address,
             sender,
             alive,
             pool: Rc::downgrade(&self.pool),
@@ -208,7 +199,6 @@ impl Upstream {
         request: Request<Upload>,
         mut connection: Connection,
     ) -> Result<(Response<Incoming>, Connection), UpstreamError> {
-        let address = connection.address;
         let copy = if connection.reused {
             copy(&request)
         } else {
@@ -224,7 +214,7 @@ impl Upstream {
             None
         };
         match again {
-            Some(request) => Box::pin(self.send_again(request, connection.key, address)).await,
+            Some(request) => Box::pin(self.send_again(request, connection.key)).await,
             None => Err(connection.failure(failed.into_error())),
         }
     }
@@ -232,10 +222,9 @@ impl Upstream {
     async fn send_again(
         &self,
         request: Box<Request<Upload>>,
-        key: (InstanceUid, Service),
-        address: SocketAddr,
+        key: Key,
     ) -> Result<(Response<Incoming>, Connection), UpstreamError> {
-        let mut fresh = self.connect_anew(key, address, false).await?;
+        let mut fresh = self.connect_anew(key, false).await?;
         match fresh.send(*request, self.timeouts).await? {
             Ok(response) => Ok((response, fresh)),
             Err(failed) => Err(fresh.failure(failed.into_error())),
@@ -250,7 +239,7 @@ impl Connection {
         request: Request<Upload>,
         timeouts: Timeouts,
     ) -> impl Future<Output = Result<Sent, UpstreamError>> + use<> {
-        let (address, begun) = (self.address, Instant::now());
+        let (address, begun) = (self.address(), Instant::now());
         self.upload = request.body().progress();
         let upload = self.upload.clone();
         let sent = self.sender.try_send_request(request);
@@ -286,7 +275,7 @@ impl Connection {
 
     /// Where it leads.
     pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        self.key.1
     }
 
     /// The bare socket after the protocol was switched, with what came on it already. `None` if it broke meanwhile.
@@ -317,9 +306,9 @@ impl Connection {
     fn failure(&self, error: hyper::Error) -> UpstreamError {
         match &self.upload {
             Some(upload) if upload.at().0 == At::Broken => {
-                UpstreamError::Broken(self.address, error)
+                UpstreamError::Broken(self.address(), error)
             }
-            _ => UpstreamError::Send(self.address, error),
+            _ => UpstreamError::Send(self.address(), error),
         }
     }
 }

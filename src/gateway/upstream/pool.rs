@@ -1,26 +1,29 @@
 //! Connections that carry no request at present, or only the rest of one that was answered.
 
-use std::{cell::RefCell, collections::HashMap, time::Duration};
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr, time::Duration};
 
 use futures_util::FutureExt;
 use hyper::client::conn::http1::SendRequest;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::Connection;
-use crate::{activator::InstanceUid, gateway::body::Upload, session::Service};
+use crate::{activator::InstanceUid, gateway::body::Upload};
 
 /// How long a connection may lie idle: below the 5 s after which code-server, Vite, Next and webpack's server close
 /// it themselves, or a request would meet the closing.
 const IDLE: Duration = Duration::from_secs(4);
-/// Idle connections kept for one service.
-const KEPT: usize = 32;
+/// Idle connections kept for one service: as many as many pages load files at once. They are gone 4 s after.
+const KEPT: usize = 256;
 /// How long a request that was answered before its end may go on: a client that still sends would miss the answer if
 /// its connection were reset at once.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Whose connections, and where they lead: a pod whose sandbox was made anew has another address.
+pub(super) type Key = (InstanceUid, SocketAddr);
+
 #[derive(Default)]
 pub(super) struct Pool {
-    idle: RefCell<HashMap<(InstanceUid, Service), Vec<Idle>>>,
+    idle: RefCell<HashMap<Key, Vec<Idle>>>,
     /// Connections whose request was answered before its end, and since when.
     lingering: RefCell<Vec<(Connection, Instant)>>,
 }
@@ -33,10 +36,7 @@ struct Idle {
 
 impl Pool {
     /// The connection used last, since it is the least likely to be closed by its service now.
-    pub(super) fn take(
-        &self,
-        key: (InstanceUid, Service),
-    ) -> Option<(SendRequest<Upload>, oneshot::Sender<()>)> {
+    pub(super) fn take(&self, key: Key) -> Option<(SendRequest<Upload>, oneshot::Sender<()>)> {
         let mut pools = self.idle.borrow_mut();
         let idle = pools.get_mut(&key)?;
         while let Some(Idle {
@@ -56,12 +56,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request.
-    pub(super) fn put(
-        &self,
-        key: (InstanceUid, Service),
-        sender: SendRequest<Upload>,
-        alive: oneshot::Sender<()>,
-    ) {
+    pub(super) fn put(&self, key: Key, sender: SendRequest<Upload>, alive: oneshot::Sender<()>) {
         let mut pools = self.idle.borrow_mut();
         let idle = pools.entry(key).or_default();
         if idle.len() < KEPT && !sender.is_closed() {

@@ -64,8 +64,11 @@ const SETUP: [&str; 5] = [
     "PreCreateHookError",
     "PostStartHookError",
 ];
-/// What the scheduler says while the disk is not there yet.
-const NO_DISK_YET: &str = "unbound immediate PersistentVolumeClaims";
+/// What the scheduler says while the disk is not there yet, or while it has not heard of a claim that was just made.
+const NO_DISK_YET: [&str; 2] = [
+    "unbound immediate PersistentVolumeClaims",
+    "persistentvolumeclaim \"",
+];
 
 /// Reads a pod. `None` if it is no session's: without an id, or not in the namespace that the session has.
 pub(super) fn view(pod: &Pod, template: &NamespaceTemplate, services: &Services) -> Option<View> {
@@ -154,7 +157,7 @@ fn unscheduled(status: &PodStatus) -> Option<State> {
     let message = scheduled.message.as_deref().unwrap_or_default();
     Some(if scheduled.reason.as_deref() != Some("Unschedulable") {
         State::Waits(Stage::Schedule)
-    } else if message.contains(NO_DISK_YET) {
+    } else if NO_DISK_YET.iter().any(|says| message.contains(says)) {
         State::Waits(Stage::Disk)
     } else {
         State::Stuck(Arc::new(Reason::Unschedulable {

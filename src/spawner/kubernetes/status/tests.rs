@@ -82,6 +82,8 @@ fn each_cause_is_told_in_the_clusters_own_words() {
     let killed = stuck(Reason::OutOfMemory { status });
     let unstarted = json!({ "state": { "terminated": { "exitCode": 128, "reason": "StartError", "message": "no x" } } });
     let no_cpu = "0/1 nodes are available: 1 Insufficient cpu.";
+    let too_new =
+        "0/1 nodes are available: persistentvolumeclaim \"dev-session-x-workspace\" not found.";
     let no_disk = "0/1 nodes: pod has unbound immediate PersistentVolumeClaims.";
     #[rustfmt::skip]
     let table = [
@@ -94,6 +96,7 @@ fn each_cause_is_told_in_the_clusters_own_words() {
         (waiting("", "", unstarted), container("StartError: no x")),
         (unscheduled("Unschedulable", no_cpu), nowhere(no_cpu)),
         (unscheduled("Unschedulable", no_disk), State::Waits(Stage::Disk)),
+        (unscheduled("Unschedulable", too_new), State::Waits(Stage::Disk)),
         (unscheduled("SchedulingGated", ""), State::Waits(Stage::Schedule)),
         (json!({ "phase": "Pending" }), State::Waits(Stage::Schedule)),
         (json!({ "phase": "Failed", "reason": "Evicted" }), State::Over),
