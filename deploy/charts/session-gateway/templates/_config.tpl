@@ -51,14 +51,14 @@
 {{- end }}
 
 {{/*
-How long a pod may take to end: the wait before SIGTERM, what the gateway takes after it, and time for its last words,
-so that the kubelet never kills a gateway that still serves.
+How long a pod may take to end: the wait before SIGTERM, the delay, what the gateway takes after it, and time for its
+last words, so that the kubelet never kills a gateway that still serves.
 */}}
 {{- define "gateway.grace" -}}
 {{- $shutdown := (include "gateway.config" . | fromYaml).shutdown }}
-{{- $wait := include "gateway.seconds" ($shutdown.wait | default "") | atoi }}
+{{- $delay := include "gateway.seconds" ($shutdown.delay | default "") | atoi }}
 {{- $grace := include "gateway.seconds" $shutdown.grace | atoi }}
-{{- add .Values.preStopSeconds $wait $grace 5 }}
+{{- add .Values.preStopSeconds $delay $grace 5 }}
 {{- end }}
 
 {{/* What has to be set before anything is installed: all of it is told at once. */}}
