@@ -134,7 +134,7 @@ class Running(unittest.TestCase):
         for grace, seconds in graces.items():
             with self.subTest(grace):
                 self.assertEqual(times(f"config.shutdown.grace={grace}")[0], 5 + seconds + 5)
-        self.assertEqual(times("config.shutdown.wait=3s")[0], 5 + 3 + 10 + 5)
+        self.assertEqual(times("config.shutdown.delay=3s")[0], 5 + 3 + 10 + 5)
 
     def test_what_else_a_pod_may_need_is_passed_on(self):
         env = [{"name": "SESSION_GATEWAY__LOG__LEVEL", "value": "debug"}]
