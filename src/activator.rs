@@ -152,6 +152,12 @@ impl Activator {
         activator
     }
 
+    /// The right to send to a service that runs and accepts.
+    #[must_use]
+    pub fn running(&self, id: SessionId, service: Service) -> Option<Lease> {
+        self.table.running(id, service)
+    }
+
     /// Returns the right to send to a service, starting the session first if it is not running and this request may.
     ///
     /// A running service costs no await. Otherwise it waits at most `spawn.hold`, a websocket at most 10 s. Dropping
@@ -161,7 +167,7 @@ impl Activator {
     /// `NotReady` at once for requests that do not wait and for what failed; `Held` after the wait; `Crowded` above
     /// `spawn.held`; `Look` if the session's record cannot be read.
     pub async fn lease(self: &Arc<Self>, wanted: Wanted) -> Result<Lease, ActivateError> {
-        match self.table.running(wanted.id, wanted.service) {
+        match self.running(wanted.id, wanted.service) {
             Some(lease) => Ok(lease),
             None => Box::pin(self.wait(wanted)).await,
         }

@@ -43,7 +43,7 @@ use crate::{
 use answer::Asker;
 use body::{Body, Upload};
 use guard::{Guard, GuardError};
-use headers::{AdmitError, Hop, Public, SocketKey};
+use headers::{AdmitError, Admitted, Hop, SocketKey};
 use tunnel::Times;
 use upstream::{Connection, Upstream, UpstreamError};
 
@@ -87,10 +87,8 @@ struct Peer {
 
 /// A request that may pass: who asks what of whom.
 struct Entry {
-    public: Public,
-    upgrade: Option<SocketKey>,
+    admitted: Admitted,
     peer: Peer,
-    intent: Intent,
     grant: Grant,
     target: Target,
 }
@@ -186,13 +184,10 @@ impl Gateway {
         let admitted = headers::admit(head, peer, self.shared.config.limits.target)?;
         let route = route?;
         let grant = self.guard.check(head, &admitted)?;
-        let intent = intent::intent(head, &admitted, &self.shared.config.link_previews);
         let target = Target::of(route, head.uri.path());
         Ok(Entry {
-            public: admitted.public,
-            upgrade: admitted.upgrade,
+            admitted,
             peer,
-            intent,
             grant,
             target,
         })
@@ -210,52 +205,73 @@ impl Gateway {
             return Box::pin(self.own(&head, &entry, asker)).await;
         };
         let (id, service) = (*id, *service);
-        let wanted = Wanted {
-            id,
-            service,
-            intent: entry.intent,
-            grant: entry.grant,
-            arrived: Instant::now(),
-        };
-        let (lease, connection) = self.reach(wanted, entry.upgrade.is_some()).await?;
-        let place = self.place(&lease, entry.upgrade.is_some())?;
+        let (lease, connection) = self.reach(&head, &entry, (id, service)).await?;
+        let Admitted { public, upgrade } = entry.admitted;
+        let place = self.place(&lease, upgrade.is_some())?;
         let spec = self.shared.services.spec(service);
         let hop = Hop {
             spec,
             prefix,
-            public: &entry.public,
+            public: &public,
             peer: entry.peer,
             upstream: connection.address(),
         };
-        let (request, client) = outgoing(head, body, &hop, entry.upgrade.is_some());
+        let (request, client) = outgoing(head, body, &hop, upgrade.is_some());
         let answer = self.upstream.send(request, connection).await?;
-        self.hand_back(answer, lease, &hop, entry.upgrade.zip(client).zip(place))
+        self.hand_back(answer, lease, &hop, upgrade.zip(client).zip(place))
     }
 
     /// The right to send to the service, and a connection to it. A service that refuses is starting again, and the
     /// request waits for it like any other.
     async fn reach(
         &self,
-        wanted: Wanted,
-        switch: bool,
+        head: &Parts,
+        entry: &Entry,
+        (id, service): (SessionId, Service),
     ) -> Result<(Lease, Connection), GatewayError> {
+        let arrived = Instant::now();
         loop {
-            let lease = self.shared.activator.lease(wanted).await;
-            let form = wanted.intent == Intent::Submission;
-            let lease =
-                lease.map_err(|error| GatewayError::Activate(error, wanted.service, form))?;
+            let lease = match self.shared.activator.running(id, service) {
+                Some(lease) => lease,
+                None => Box::pin(self.wait(head, entry, (id, service), arrived)).await?,
+            };
             // Tunnels have a limit of their own.
             let (leases, tunnels) = (lease.instance().leases(), lease.instance().tunnels());
             let most = self.shared.config.limits.requests_per_session;
             if leases.saturating_sub(tunnels) as usize > most {
-                return Err(GatewayError::Busy(wanted.id));
+                return Err(GatewayError::Busy(id));
             }
-            match self.upstream.connect(&lease, switch).await {
+            match self
+                .upstream
+                .connect(&lease, entry.admitted.upgrade.is_some())
+                .await
+            {
                 Ok(connection) => return Ok((lease, connection)),
                 Err(UpstreamError::Connect(..)) => self.shared.activator.refused(&lease),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Waits for the service as long as a request of this kind may, and starts the session if it may.
+    async fn wait(
+        &self,
+        head: &Parts,
+        entry: &Entry,
+        (id, service): (SessionId, Service),
+        arrived: Instant,
+    ) -> Result<Lease, GatewayError> {
+        let intent = intent::intent(head, &entry.admitted, &self.shared.config.link_previews);
+        let wanted = Wanted {
+            id,
+            service,
+            intent,
+            grant: entry.grant,
+            arrived,
+        };
+        let form = intent == Intent::Submission;
+        let lease = self.shared.activator.lease(wanted).await;
+        lease.map_err(|error| GatewayError::Activate(error, service, form))
     }
 
     /// A place among the websockets of the session, for a request that asks for one.

@@ -14,9 +14,8 @@
 //!   Gateway::enter
 //!     headers::admit         framing, Host, target, upgrade: what makes a request unfit      else 4xx, close
 //!     Guard::check           host, origin, fetch metadata -> Grant                           else 4xx
-//!     intent                 navigation, api, asset, websocket, ...
 //!   Gateway::forward       our own pages and API have left before this point: gateway::own
-//!     Gateway::reach         Activator::lease (running: no await; else the wait this intent may have), connect
+//!     Gateway::reach         Activator::running, at once; else Gateway::wait, as this intent may; connect
 //!     headers::prepare       hop-by-hop off, forwarding headers on, prefix kept or stripped
 //!     Upstream::send         this worker's pool for this instance; one retry where it is safe  else 502, 504
 //!     Gateway::hand_back     headers::scrub; the lease goes into the body, or into tunnel::join after a 101

@@ -46,7 +46,19 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in [
+    // One look at the names: most heads have one of these at most.
+    let found: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name))
+        .cloned()
+        .collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [
         header::CONNECTION,
         KEEP_ALIVE,
         PROXY_CONNECTION,
@@ -56,9 +68,8 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
         header::TRAILER,
         header::TRANSFER_ENCODING,
         header::UPGRADE,
-    ] {
-        headers.remove(name);
-    }
+    ]
+    .contains(name)
 }
 
 /// Whether nomination by `Connection` must not remove this field (CVE-2025-48865, CVE-2022-31813).

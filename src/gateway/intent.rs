@@ -1,12 +1,15 @@
 //! What kind of request this is, read off its method and headers.
 
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
+
+use http::header::AsHeaderName;
 
 use super::headers::{Admitted, origin_is};
 use crate::session::Intent;
 
 /// Header of browsers: how a request came about (Fetch Metadata). Absent on plain HTTP outside loopback.
-const SEC_FETCH_MODE: &str = "sec-fetch-mode";
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Classifies a request that was admitted. `link_previews` are the lower-case user agents that only look.
 #[must_use]
@@ -27,7 +30,7 @@ pub(super) fn intent(head: &Parts, admitted: &Admitted, link_previews: &[String]
     }
     let navigates = match text(headers, SEC_FETCH_MODE) {
         Some(mode) => mode == "navigate",
-        None if headers.contains_key("sec-fetch-site") => false,
+        None if headers.contains_key(SEC_FETCH_SITE) => false,
         None => accepts_html(headers),
     };
     if navigates {
@@ -38,7 +41,7 @@ pub(super) fn intent(head: &Parts, admitted: &Admitted, link_previews: &[String]
         };
     }
     let by_page = headers.contains_key(SEC_FETCH_MODE)
-        || headers.contains_key("sec-fetch-site")
+        || headers.contains_key(SEC_FETCH_SITE)
         || [header::ORIGIN, header::REFERER]
             .into_iter()
             .filter_map(|name| headers.get(name))
@@ -53,7 +56,7 @@ fn only_looks(headers: &HeaderMap, link_previews: &[String]) -> bool {
         .filter_map(|name| text(headers, name))
         .any(|purpose| purpose.contains("prefetch") || purpose.contains("prerender"));
     prefetches
-        || text(headers, header::USER_AGENT.as_str()).is_some_and(|agent| {
+        || text(headers, header::USER_AGENT).is_some_and(|agent| {
             let agent = agent.to_ascii_lowercase();
             link_previews.iter().any(|bot| agent.contains(bot.as_str()))
         })
@@ -73,7 +76,7 @@ fn accepts_html(headers: &HeaderMap) -> bool {
         })
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -59,7 +59,7 @@ impl Gateway {
                 self.shared.activator.start(id, entry.grant);
                 self.done(
                     id,
-                    back(id, &head.headers, &entry.public.host),
+                    back(id, &head.headers, &entry.admitted.public.host),
                     asker,
                     StatusCode::ACCEPTED,
                 )
@@ -75,7 +75,7 @@ impl Gateway {
                 // To its own page: any other would start it again.
                 self.done(
                     id,
-                    back(id, &HeaderMap::new(), &entry.public.host),
+                    back(id, &HeaderMap::new(), &entry.admitted.public.host),
                     asker,
                     StatusCode::OK,
                 )
