@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
@@ -20,6 +21,13 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        protocol::{Role, frame::coding::CloseCode},
+    },
+};
 
 use crate::support::{DEADLINE, Gateway, Service, raw, service::text};
 
@@ -277,4 +285,56 @@ async fn at_the_end_an_event_stream_is_cut_after_its_time_and_never_ends_cleanly
     let end = timeout(DEADLINE, body.frame()).await.expect("it is cut");
     assert!(end.expect("no clean end").is_err());
     timeout(DEADLINE, stopped).await.expect("in time").unwrap();
+}
+
+/// A websocket over a stream of HTTP/2 (RFC 8441), told so that its service sees an ordinary handshake, and ended by a
+/// Close as any other.
+#[tokio::test]
+async fn websockets_come_over_http2_too() {
+    let service = Service::websocket_echo().await;
+    let gateway = Gateway::with(service, &["shutdown.websockets=100ms"]);
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let connect = |protocol: &'static str| {
+        Request::connect(format!(
+            "http://{}/{}/chat/",
+            gateway.address,
+            SessionId::random()
+        ))
+        .extension(hyper::ext::Protocol::from_static(protocol))
+        .header("sec-websocket-version", "13")
+        .body(Full::<Bytes>::default())
+        .unwrap()
+    };
+    // The settings of the gateway say that it may be asked for; until they are here it may not.
+    let warm = get(format!("http://{}/nothing", gateway.address));
+    let answer = sender
+        .send_request(warm.body(Full::default()).unwrap())
+        .await;
+    assert_eq!(answer.unwrap().status(), 404);
+    let refused = timeout(DEADLINE, sender.send_request(connect("other"))).await;
+    assert!(!refused.unwrap().unwrap().status().is_success());
+    let answer = timeout(DEADLINE, sender.send_request(connect("websocket"))).await;
+    let answer = answer.unwrap().unwrap();
+    assert_eq!(answer.status(), 200, "{:?}", answer.headers());
+    assert!(!answer.headers().contains_key("sec-websocket-accept"));
+    let upgraded = timeout(DEADLINE, hyper::upgrade::on(answer)).await;
+    let io = TokioIo::new(upgraded.unwrap().unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(io, Role::Client, None).await;
+    for size in [1, 70_000, 1 << 20] {
+        let message = Message::binary(vec![7; size]);
+        socket.send(message.clone()).await.unwrap();
+        let echo = timeout(DEADLINE, socket.next()).await.unwrap();
+        assert_eq!(echo.unwrap().unwrap(), message);
+    }
+    let stopped = tokio::task::spawn_blocking(move || gateway.stop());
+    match timeout(DEADLINE, socket.next()).await.unwrap() {
+        Some(Ok(Message::Close(Some(close)))) => assert_eq!(close.code, CloseCode::Restart),
+        other => panic!("no Close came, but {other:?}"),
+    }
+    stopped.await.unwrap();
 }
