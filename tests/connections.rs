@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
-    WebSocketStream,
+    WebSocketStream, client_async,
     tungstenite::{
         Message,
         protocol::{Role, frame::coding::CloseCode},
@@ -240,23 +240,49 @@ async fn clients_that_are_silent_or_trickle_are_closed() {
     }
 }
 
+/// A connection whose request was answered, if it was not closed instead.
+async fn asks(address: SocketAddr) -> Option<TcpStream> {
+    let head = format!("GET /nothing HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(head.as_bytes()).await.ok()?;
+    let read = timeout(DEADLINE, stream.read_u8()).await.expect("in time");
+    read.ok().map(|_| stream)
+}
+
+/// Ends with the first connection that is served.
+async fn until_served(address: SocketAddr) {
+    let again = async { while asks(address).await.is_none() {} };
+    timeout(DEADLINE, again).await.expect("its place is free");
+}
+
 #[tokio::test]
 async fn connections_over_the_limit_are_closed_until_others_end() {
-    let service = Service::echo().await;
+    let service = Service::websocket_echo().await;
     for limit in ["limits.connections=1", "limits.connections_per_client=1"] {
-        let gateway = Gateway::with(service.address, &[limit, "workers=1"]);
-        let head = format!("GET /nothing HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.address);
-        let asks = async || {
-            let mut stream = TcpStream::connect(gateway.address).await.ok()?;
-            stream.write_all(head.as_bytes()).await.ok()?;
-            let read = timeout(DEADLINE, stream.read_u8()).await.expect("in time");
-            read.ok().map(|_| stream)
-        };
-        let first = asks().await.expect("one may come");
-        assert!(asks().await.is_none(), "{limit}");
+        let gateway = Gateway::with(service, &[limit, "workers=1"]);
+        let address = gateway.address;
+        let first = asks(address).await.expect("one may come");
+        assert!(asks(address).await.is_none(), "{limit}");
         drop(first);
-        let again = async { while asks().await.is_none() {} };
-        timeout(DEADLINE, again).await.expect("its place is free");
+        until_served(address).await;
+        // A websocket is one as long as it is open.
+        let socket = async {
+            loop {
+                let stream = TcpStream::connect(address).await.unwrap();
+                let url = format!("ws://{address}/{}/chat/", SessionId::random());
+                if let Ok((socket, _)) = client_async(url, stream).await {
+                    return socket;
+                }
+            }
+        };
+        let mut socket = timeout(DEADLINE, socket).await.expect("in time");
+        assert!(asks(address).await.is_none(), "{limit}");
+        let message = Message::text("still there");
+        socket.send(message.clone()).await.unwrap();
+        let echo = timeout(DEADLINE, socket.next()).await.unwrap();
+        assert_eq!(echo.unwrap().unwrap(), message);
+        drop(socket);
+        until_served(address).await;
     }
 }
 

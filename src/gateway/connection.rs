@@ -24,7 +24,7 @@ use crate::shutdown::{Drain, Stage};
 use activity::{Activity, Streams};
 use begin::{Begun, begin};
 pub use limit::Connections;
-pub(super) use limit::Open;
+pub(super) use limit::{Open, OpenOf};
 
 /// Head, and what of a held request's body is read ahead.
 const BUFFER: usize = 64 * 1024;
@@ -47,7 +47,7 @@ pub(super) async fn serve(
     gateway: Rc<Gateway>,
     stream: TcpStream,
     from: SocketAddr,
-    (drain, _open): (Drain, Open),
+    (drain, open): (Drain, Open),
 ) {
     let deadline = Instant::now() + gateway.shared.config.timeouts.handshake;
     let last_call = async {
@@ -56,7 +56,7 @@ pub(super) async fn serve(
     };
     let begun = tokio::select! {
         // Boxed, or every idle connection would keep room for its beginning.
-        begun = timeout_at(deadline, Box::pin(begin(&gateway, stream, from))) => begun,
+        begun = timeout_at(deadline, Box::pin(begin(&gateway, stream, from, open))) => begun,
         () = last_call => return,
     };
     let outcome = match begun {
@@ -76,7 +76,7 @@ async fn http1(
     deadline: Instant,
     drain: &Drain,
 ) -> hyper::Result<()> {
-    let Begun { io, peer, open, .. } = begun;
+    let Begun { io, peer, .. } = begun;
     let (activity, config) = (Activity::new(), &gateway.shared.config);
     let (idle, head) = (config.timeouts.idle, config.limits.head);
     let streams = gateway.shared.shutdown.streams;
@@ -102,15 +102,13 @@ async fn http1(
     let connection = std::pin::pin!(connection);
     let silent = activity.overdue(deadline);
     let cut = activity.outlived(drain, streams);
-    let outcome = drive(
+    drive(
         connection,
         |one| one.graceful_shutdown(),
         (silent, cut),
         drain,
     )
-    .await;
-    drop(open);
-    outcome
+    .await
 }
 
 async fn http2(
@@ -119,7 +117,7 @@ async fn http2(
     deadline: Instant,
     drain: &Drain,
 ) -> hyper::Result<()> {
-    let Begun { io, peer, open, .. } = begun;
+    let Begun { io, peer, .. } = begun;
     let activity = Activity::new();
     let head = u32::try_from(gateway.shared.config.limits.head).unwrap_or(u32::MAX);
     let streams = gateway.shared.shutdown.streams;
@@ -153,15 +151,13 @@ async fn http2(
         }
     };
     let cut = activity.outlived(drain, streams);
-    let outcome = Box::pin(drive(
+    Box::pin(drive(
         connection,
         |one| one.graceful_shutdown(),
         (silent, cut),
         drain,
     ))
-    .await;
-    drop(open);
-    outcome
+    .await
 }
 
 /// Runs a connection until it ends, is `silent` for too long, or the process drains: then it is told to stop, and cut

@@ -6,10 +6,10 @@ use rustix::net::sockopt::set_socket_keepalive;
 use tokio::{net::TcpStream, time::sleep};
 use tracing::warn;
 
-use super::limit::OpenOf;
+use super::Open;
 use crate::gateway::{
     Gateway, Peer,
-    io::Io,
+    io::{Io, Stream},
     proxy_protocol::{self, AGAIN},
 };
 
@@ -21,7 +21,6 @@ pub(super) struct Begun {
     pub io: Io,
     pub http2: bool,
     pub peer: Peer,
-    pub open: OpenOf,
 }
 
 /// Makes it one. Waits for the client as long as the caller lets it.
@@ -29,6 +28,7 @@ pub(super) async fn begin(
     gateway: &Gateway,
     mut stream: TcpStream,
     from: SocketAddr,
+    open: Open,
 ) -> io::Result<Begun> {
     let shared = &gateway.shared;
     stream.set_nodelay(true)?;
@@ -48,14 +48,14 @@ pub(super) async fn begin(
         }
         address = proxy_protocol::read(&mut stream).await?.unwrap_or(address);
     }
-    let open = shared.connections.of(address, &shared.config.limits);
-    let open = open.ok_or_else(|| io::Error::other("too many connections of this client"))?;
-    let (io, http2, secure) = if let Some(tls) = &shared.tls {
+    let of = shared.connections.of(address, &shared.config.limits);
+    let of = of.ok_or_else(|| io::Error::other("too many connections of this client"))?;
+    let (stream, http2, secure) = if let Some(tls) = &shared.tls {
         let (stream, http2) = tls.accept(stream).await?;
-        (Io::Tls(stream), http2, true)
+        (Stream::Tls(stream), http2, true)
     } else {
         let http2 = speaks_http2(&stream).await?;
-        (Io::Plain(stream), http2, false)
+        (Stream::Plain(stream), http2, false)
     };
     let peer = Peer {
         address,
@@ -63,10 +63,9 @@ pub(super) async fn begin(
         trusted,
     };
     Ok(Begun {
-        io,
+        io: Io::new(stream, (open, of)),
         http2,
         peer,
-        open,
     })
 }
 
