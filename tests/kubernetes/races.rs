@@ -1,6 +1,6 @@
 //! Two gateways that do different things at once, and gateways that do not see what happens.
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
@@ -188,7 +188,9 @@ async fn what_happened_while_a_gateway_was_blind_is_known_as_soon_as_it_sees() {
             relay.end_watches(true).await;
         }
         relay.faults(json!({ "away": true })).await;
-        join(stops(&seeing, stopped), starts(&seeing, made)).await;
+        // In this order: whoever has learned of the stop has learned of the start.
+        starts(&seeing, made).await;
+        stops(&seeing, stopped).await;
         let pods = relay.within::<Pod>(&replaced.to_string());
         let name = format!("dev-session-{replaced}");
         let deleted = pods
