@@ -1,5 +1,7 @@
 //! Connections of clients: TLS, HTTP/2, the PROXY protocol, and what ends them.
 
+mod end;
+
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use bytes::Bytes;
@@ -284,33 +286,6 @@ async fn connections_over_the_limit_are_closed_until_others_end() {
         drop(socket);
         until_served(address).await;
     }
-}
-
-#[tokio::test]
-async fn at_the_end_an_event_stream_is_cut_after_its_time_and_never_ends_cleanly() {
-    use futures_util::{StreamExt, stream};
-    let service = Service::new(|_| async {
-        let first = http_body::Frame::data(Bytes::from("data: 1\n\n"));
-        let frames = stream::iter([Ok(first)]).chain(stream::pending());
-        let mut answer = text("").map(|_| BodyExt::boxed(http_body_util::StreamBody::new(frames)));
-        let kind = http::HeaderValue::from_static("text/event-stream");
-        answer.headers_mut().insert("content-type", kind);
-        answer
-    })
-    .await;
-    // A grace that would be noticed.
-    let ends = ["shutdown.grace=300s", "shutdown.streams=50ms"];
-    let gateway = Gateway::with(service.address, &ends);
-    let path = format!("/{}/preview/", SessionId::random());
-    let request = gateway.request("GET", &path, &[], Bytes::new());
-    let mut body = crate::support::client::open(gateway.address, request)
-        .await
-        .into_body();
-    assert!(body.frame().await.unwrap().is_ok());
-    let stopped = tokio::task::spawn_blocking(move || gateway.stop());
-    let end = timeout(DEADLINE, body.frame()).await.expect("it is cut");
-    assert!(end.expect("no clean end").is_err());
-    timeout(DEADLINE, stopped).await.expect("in time").unwrap();
 }
 
 /// A websocket over a stream of HTTP/2 (RFC 8441), told so that its service sees an ordinary handshake, and ended by a

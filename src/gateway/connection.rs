@@ -6,7 +6,7 @@ mod limit;
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc, time::Duration};
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -86,10 +86,7 @@ async fn http1(
         async move {
             activity.asked();
             let answer = gateway.handle(request, peer).await;
-            activity
-                .endless
-                .set(usize::from(is_endless(answer.headers())));
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(activity.answered(answer))
         }
     });
     let connection = http1::Builder::new()
@@ -127,9 +124,7 @@ async fn http2(
         async move {
             activity.asked();
             let answer = answer(&gateway, request, peer).await;
-            let endless = usize::from(is_endless(answer.headers()));
-            activity.endless.set(activity.endless.get() + endless);
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(activity.answered(answer))
         }
     });
     let connection = http2::Builder::new(Streams(Rc::clone(&activity), drain.clone()))
@@ -195,12 +190,4 @@ async fn answer(gateway: &Rc<Gateway>, request: Request<Incoming>, peer: Peer) -
         }
     }
     answer
-}
-
-/// Whether an answer goes on until somebody leaves: it cannot be waited for.
-fn is_endless(headers: &HeaderMap) -> bool {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .map_or(&b""[..], |kind| kind.as_bytes());
-    kind.to_ascii_lowercase().starts_with(b"text/event-stream")
 }

@@ -3,14 +3,22 @@
 use std::{
     cell::Cell,
     future::{Future, pending},
+    pin::Pin,
     rc::Rc,
+    task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
+use http::{HeaderMap, Response, header};
+use http_body::{Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::shutdown::{Drain, Stage};
+use crate::{
+    gateway::body::{Body, BodyError},
+    shutdown::{Drain, Stage},
+};
 
 /// What one connection is doing. Of its worker alone.
 pub(super) struct Activity {
@@ -20,9 +28,17 @@ pub(super) struct Activity {
     streams: Cell<usize>,
     /// Since when none is.
     since: Cell<Instant>,
-    /// Answers without an end that were begun.
-    pub endless: Cell<usize>,
+    /// Answers without an end that are under way.
+    endless: Cell<usize>,
 }
+
+/// The body of an answer, counted while it is under way if it has no end.
+pub(super) struct Answer {
+    body: Body,
+    _endless: Option<Endless>,
+}
+
+struct Endless(Rc<Activity>);
 
 /// Runs the streams of HTTP/2 by [`Drain`] and counts them.
 #[derive(Clone)]
@@ -42,6 +58,18 @@ impl Activity {
 
     pub(super) fn asked(&self) {
         self.asked.set(true);
+    }
+
+    /// Counts an answer until its body is dropped.
+    pub(super) fn answered(self: &Rc<Self>, answer: Response<Body>) -> Response<Answer> {
+        let endless = is_endless(answer.headers()).then(|| {
+            self.endless.set(self.endless.get() + 1);
+            Endless(Rc::clone(self))
+        });
+        answer.map(|body| Answer {
+            body,
+            _endless: endless,
+        })
     }
 
     /// Waits until the first head is overdue: for ever, if it came.
@@ -79,6 +107,40 @@ impl Activity {
         if self.endless.get() == 0 || self.endless.get() < self.streams.get() {
             drain.reached(Stage::Ended).await;
         }
+    }
+}
+
+/// Whether an answer goes on until somebody leaves: it cannot be waited for.
+fn is_endless(headers: &HeaderMap) -> bool {
+    const STREAM: &[u8] = b"text/event-stream";
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.as_bytes().get(..STREAM.len()));
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(STREAM))
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.endless.set(self.0.endless.get() - 1);
     }
 }
 
