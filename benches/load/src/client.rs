@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use crate::poll::{FRAME, KEY, Poll, cpu, field, frame, head_end, now, would_block};
+use crate::{
+    poll::{FRAME, KEY, Poll, field, frame, head_end, now, would_block},
+    times::Times,
+};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -23,11 +26,12 @@ enum Kind {
 /// What the command line asks for.
 pub struct Asked {
     kind: Kind,
-    to: String,
-    path: String,
-    connections: usize,
+    pub to: String,
+    pub path: String,
+    /// Of HTTP/2 the streams of the one connection.
+    pub connections: usize,
     /// Requests or messages in all; of bulk rows the frames of each connection, of events the events.
-    count: u64,
+    pub count: u64,
     /// Requests per second; 0: as many as are answered.
     rate: u64,
     /// Handshakes at a time.
@@ -65,7 +69,7 @@ impl Asked {
     }
 
     /// About 600 bytes, as a browser sends.
-    fn request(&self) -> Vec<u8> {
+    pub fn request(&self) -> Vec<u8> {
         let upgrade = match self.kind {
             Kind::Http | Kind::Sse => String::new(),
             _ => format!(
@@ -106,12 +110,9 @@ struct Load<'a> {
     message: Vec<u8>,
     started: u64,
     issued: u64,
-    done: u64,
     opened: usize,
-    bytes: u64,
     idle: VecDeque<usize>,
-    times: Vec<u32>,
-    begin: u64,
+    times: Times,
 }
 
 pub fn run(asked: &Asked) {
@@ -128,16 +129,17 @@ pub fn run(asked: &Asked) {
         message,
         started: 0,
         issued: 0,
-        done: 0,
         opened: 0,
-        bytes: 0,
         idle: VecDeque::new(),
-        times: Vec::new(),
-        begin: now(),
+        times: Times::begin(),
     };
     load.open();
     load.drive();
-    load.report();
+    load.times.report();
+    if asked.kind == Kind::Idle {
+        // Held until whoever started us has measured.
+        let _ = std::io::stdin().read(&mut [0]);
+    }
 }
 
 impl Load<'_> {
@@ -169,14 +171,15 @@ impl Load<'_> {
         }
         if is_plain {
             self.started = now();
+            self.times.begin_again();
         }
     }
 
     fn is_over(&self) -> bool {
         match self.asked.kind {
-            Kind::Down | Kind::Up => self.done == self.asked.connections as u64,
+            Kind::Down | Kind::Up => self.times.done() == self.asked.connections as u64,
             Kind::Idle => self.opened == self.asked.connections,
-            _ => self.done >= self.asked.count,
+            _ => self.times.done() >= self.asked.count,
         }
     }
 
@@ -193,7 +196,7 @@ impl Load<'_> {
             assert!(
                 !ready.is_empty() || limit.is_some(),
                 "nothing came for ten seconds; {} done",
-                self.done
+                self.times.done()
             );
             for token in ready.drain(..) {
                 self.turn(token, &mut buffer);
@@ -269,12 +272,11 @@ impl Load<'_> {
             self.flush(token);
         }
         let count = match self.conns[token].stream.read(buffer) {
-            Ok(0) => panic!("closed by the proxy after {} answers", self.done),
+            Ok(0) => panic!("closed by the proxy after {} answers", self.times.done()),
             Ok(count) => count,
             Err(error) if would_block(&error) => return,
             Err(error) => panic!("reading: {error}"),
         };
-        self.bytes += count as u64;
         let mut bytes = &buffer[..count];
         let conn = &mut self.conns[token];
         if conn.left.is_none() {
@@ -287,7 +289,7 @@ impl Load<'_> {
             self.answered(token, end);
         }
         if self.asked.kind == Kind::Sse {
-            return self.event(bytes);
+            return self.times.events(bytes);
         }
         let conn = &mut self.conns[token];
         let left = conn.left.unwrap_or(0);
@@ -333,7 +335,7 @@ impl Load<'_> {
             self.flush(token);
         }
         if self.asked.kind == Kind::Ws && self.opened == self.asked.connections {
-            self.started = now();
+            self.times.begin_again();
             (0..self.conns.len()).for_each(|token| self.send_message(token));
         }
         if self.asked.kind != Kind::Http {
@@ -345,59 +347,11 @@ impl Load<'_> {
         if self.asked.kind == Kind::Idle {
             return;
         }
-        let took = now() - self.conns[token].since;
-        self.times
-            .push(u32::try_from(took / 100).unwrap_or(u32::MAX));
-        self.done += 1;
+        self.times.took(self.conns[token].since);
         match self.asked.kind {
             Kind::Http => self.idle.push_back(token),
             Kind::Ws if self.issued < self.asked.count => self.send_message(token),
             _ => {}
-        }
-    }
-
-    fn event(&mut self, bytes: &[u8]) {
-        let time = now();
-        for line in String::from_utf8_lossy(bytes).lines() {
-            if let Some(at) = line
-                .strip_prefix("data: ")
-                .and_then(|at| at.parse::<u64>().ok())
-            {
-                self.times.push(((time - at) / 100) as u32);
-                self.done += 1;
-            }
-        }
-    }
-
-    fn report(&mut self) {
-        let seconds = (now()
-            - if self.started > 0 {
-                self.started
-            } else {
-                self.begin
-            }) as f64
-            / 1e9;
-        self.times.sort_unstable();
-        let at = |share: f64| {
-            let index = (self.times.len() as f64 * share) as usize;
-            self.times
-                .get(index.min(self.times.len().saturating_sub(1)))
-                .map_or(0.0, |&time| f64::from(time) / 10.0)
-        };
-        println!(
-            "{{\"done\": {}, \"open\": {}, \"bytes\": {}, \"seconds\": {seconds:.6}, \"cpu_ns\": {}, \
-             \"p50_us\": {:.1}, \
-             \"p99_us\": {:.1}}}",
-            self.done,
-            self.opened,
-            self.bytes,
-            cpu(),
-            at(0.5),
-            at(0.99)
-        );
-        if self.asked.kind == Kind::Idle {
-            // Held until whoever started us has measured.
-            let _ = std::io::stdin().read(&mut [0]);
         }
     }
 }
