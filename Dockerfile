@@ -4,6 +4,7 @@ WORKDIR /build
 
 # Dependencies first, with a program that does nothing in place of ours: they are compiled again only when they change.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
  && cargo build --locked --release --bin session-gateway
 

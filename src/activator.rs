@@ -1,4 +1,4 @@
-//! Holds requests while a session starts.
+//! The life of sessions: holds requests while one starts, and stops and removes those that nobody uses.
 //!
 //! [`Activator::lease`] is what the request line asks for the right to send; the rest of this module is why it may
 //! have to wait. It promises: one start per session and replica, however many ask; no start cancelled by a client
@@ -6,18 +6,28 @@
 
 mod activity;
 mod config;
+mod explain;
 mod fact;
+mod follow;
+mod idle;
 mod instance;
+mod limits;
+mod listeners;
 mod overview;
 mod phase;
 mod probe;
+mod queue;
 mod records;
+mod remembered;
+mod retention;
 mod slot;
 mod spawner;
 mod start;
 mod table;
+mod tally;
 
 use std::{
+    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -25,22 +35,28 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, info};
 
-pub use config::SpawnConfig;
+pub use config::{SpawnConfig, StartLimits};
+pub use explain::{Explained, Link, Stands, Step};
 pub use fact::{Fact, Facts, Progress};
+pub use idle::IdleConfig;
 pub use instance::{Instance, InstanceUid, Lease, TunnelGuard};
 pub use overview::Overview;
 pub use phase::{Meanwhile, Trigger, Verdict, overall, phase, verdict};
 pub use probe::{Probe, TcpProbe};
-pub use slot::{Broken, Pending, Slot, Standing};
-pub use spawner::{DefaultPlan, Inspect, Listed, Resolver, Seen, SpawnError, Spawner};
+pub use remembered::Remembered;
+pub use retention::RetentionConfig;
+pub use slot::{Begun, Broken, Pending, Slot, Standing};
+pub use spawner::{DefaultPlan, Inspect, Listed, Named, Resolver, Seen, SpawnError, Spawner};
 pub use table::{Table, ToProbe, Waiters};
 
 use crate::{
     session::{Grant, Intent, Phase, Reason, Service, SessionId, Stage},
     shutdown::Drain,
 };
+use idle::Stops;
+use limits::Limits;
+use queue::Queue;
 use records::Records;
-use start::Queue;
 
 /// Longest wait of a websocket's handshake. VS Code has no limit of its own there: a handshake never answered hangs
 /// its reconnect, and any answer lets it try again.
@@ -56,6 +72,8 @@ pub trait StartWatcher: Send + Sync + 'static {
 pub struct Parts {
     /// Runs sessions.
     pub spawner: Arc<dyn Spawner>,
+    /// Lists them.
+    pub inspect: Arc<dyn Inspect>,
     /// Decides what new ones are made from.
     pub resolver: Arc<dyn Resolver>,
     /// Finds out whether their ports accept.
@@ -64,6 +82,10 @@ pub struct Parts {
     pub watcher: Arc<dyn StartWatcher>,
     /// Section `spawn`.
     pub config: SpawnConfig,
+    /// Section `idle`.
+    pub idle: IdleConfig,
+    /// Section `retention`.
+    pub retention: RetentionConfig,
     /// The tasks of the control runtime.
     pub drain: Drain,
 }
@@ -72,11 +94,16 @@ pub struct Parts {
 pub struct Activator {
     table: Arc<Table>,
     spawner: Arc<dyn Spawner>,
+    inspect: Arc<dyn Inspect>,
     resolver: Arc<dyn Resolver>,
     watcher: Arc<dyn StartWatcher>,
     records: Records,
     queue: Queue,
+    limits: Limits,
+    stops: Stops,
     config: SpawnConfig,
+    idle: IdleConfig,
+    retention: RetentionConfig,
     drain: Drain,
 }
 
@@ -91,6 +118,8 @@ pub struct Wanted {
     pub intent: Intent,
     /// What its sender may do.
     pub grant: Grant,
+    /// The address it was sent from, for whose starts are counted.
+    pub client: Option<IpAddr>,
     /// When it came: what it may wait counts from there, however often it has to wait again.
     pub arrived: Instant,
 }
@@ -107,6 +136,9 @@ pub enum ActivateError {
     /// As many requests as may be are held for it already.
     #[error("session {0} has {1} requests waiting for it already")]
     Crowded(SessionId, usize),
+    /// It would be started, but for a limit on starts.
+    #[error("session {0} is not started: {1}")]
+    Limited(SessionId, Arc<Reason>),
     /// Where it stands cannot be found out.
     #[error("what is recorded of session {0} cannot be read")]
     Look(SessionId, #[source] SpawnError),
@@ -127,17 +159,28 @@ impl Activator {
         parts.drain.spawn("probes", probing);
         let activator = Arc::new(Self {
             records: Records::new(Arc::clone(&parts.spawner)),
-            queue: Queue::of(parts.config.concurrent),
+            limits: Limits::new(&parts.config),
+            queue: Queue::new(&table, parts.config.concurrent, parts.config.queue),
+            stops: Stops::default(),
             table,
             spawner: parts.spawner,
+            inspect: parts.inspect,
             resolver: parts.resolver,
             watcher: parts.watcher,
             config: parts.config,
+            idle: parts.idle,
+            retention: parts.retention,
             drain: parts.drain,
         });
         activator
             .drain
-            .spawn("activity", Arc::clone(&activator).keep());
+            .spawn("activity", Arc::clone(&activator).note());
+        let (looks, answers) = (Arc::clone(&activator), Arc::clone(&activator));
+        activator.drain.spawn("idle", looks.look_for_idle());
+        activator.drain.spawn("announcements", answers.answer());
+        activator
+            .drain
+            .spawn("retention", Arc::clone(&activator).retain());
         let (spawner, facts) = (
             Arc::clone(&activator.spawner),
             Facts::new(Arc::clone(&activator.table)),
@@ -179,13 +222,10 @@ impl Activator {
             service,
             intent,
             grant,
+            client,
             arrived,
         } = wanted;
-        let hold = if intent.is_socket() {
-            self.config.hold.min(SOCKET_HOLD)
-        } else {
-            self.config.hold
-        };
+        let hold = self.hold(intent);
         let deadline = arrived + hold;
         let mut place = None;
         loop {
@@ -198,12 +238,12 @@ impl Activator {
                 None => self.record(id).await?,
             };
             let meanwhile = match verdict(intent, self.config.trigger, &phase) {
-                Verdict::Forward => match self.table.running(id, service) {
+                Verdict::Forward => match self.take(&slot, id, service, deadline).await {
                     Some(lease) => return Ok(lease),
                     None => continue,
                 },
                 Verdict::Start(meanwhile) if grant.spawn => {
-                    self.begin(id, grant);
+                    self.begin(id, grant, client)?;
                     if meanwhile == Meanwhile::Hold {
                         continue;
                     }
@@ -236,8 +276,17 @@ impl Activator {
         }
     }
 
+    /// How long a request of this kind is held at most.
+    fn hold(&self, intent: Intent) -> Duration {
+        if intent.is_socket() {
+            self.config.hold.min(SOCKET_HOLD)
+        } else {
+            self.config.hold
+        }
+    }
+
     async fn record(&self, id: SessionId) -> Result<Phase, ActivateError> {
-        match self.records.look(id, &self.drain).await {
+        match self.look(id).await {
             Ok(seen) => Ok(Phase::Idle(seen.found)),
             Err(error) => Err(ActivateError::Look(id, error)),
         }
@@ -254,19 +303,25 @@ impl Activator {
         }
     }
 
+    /// Whether there may be such a session. One of which something is known here is not asked for.
+    ///
+    /// # Errors
+    /// If there is no such project.
+    pub async fn known(&self, id: SessionId) -> Result<(), SpawnError> {
+        if !self.table.slot(id).is_empty() {
+            return Ok(());
+        }
+        self.resolver.absence(id).await.map_or(Ok(()), Err)
+    }
+
     /// What the session's record says, at most a second old.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If it cannot be read, or there is no such project: then it is not looked for.
     pub async fn look(&self, id: SessionId) -> Result<Seen, SpawnError> {
-        self.records.look(id, &self.drain).await
-    }
-
-    /// Starts a session because somebody says so: no earlier failure keeps it waiting. Of a session that runs, the
-    /// services that failed are started again. Returns at once.
-    pub fn start(self: &Arc<Self>, id: SessionId, grant: Grant) {
-        self.table.apply(Fact::Forgiven(id));
-        self.begin(id, grant);
+        self.known(id).await?;
+        let runs = self.table.slot(id).instance.is_some();
+        self.records.look(id, runs, &self.drain).await
     }
 
     /// Stops a session and keeps its workspace; returns when nothing of it runs. Dropping the future abandons the
@@ -276,6 +331,7 @@ impl Activator {
     /// If it could not be recorded as stopped, or something of it does not end.
     pub async fn stop(self: &Arc<Self>, id: SessionId) -> Result<(), SpawnError> {
         let activator = Arc::clone(self);
+        self.queue.withdraw(id);
         let stop = self.drain.spawn("stop", async move {
             activator.stamp_session(id).await;
             let facts = Facts::new(Arc::clone(&activator.table));

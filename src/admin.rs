@@ -1,41 +1,47 @@
-//! The operators' port: health, metrics, and the sessions to list, start and stop. On the control runtime.
+//! The operators' port: health, metrics, the API of sessions, and a dashboard. On the control runtime.
 //!
-//! It has no authentication of its own: it listens on loopback by default, and refuses what a browser's page sends.
+//! It listens on loopback by default. Beyond that it asks for a token, unless it is said to be fine that it does not;
+//! health and metrics are open to whoever reaches it. It refuses what pages of browsers send, its own apart.
 
+mod access;
 mod config;
+mod dashboard;
+mod document;
+mod events;
 mod problem;
+mod sessions;
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, TcpListener as StdListener},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::TcpListener as StdListener, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, Request, State, rejection::QueryRejection},
-    http::{HeaderMap, Method, StatusCode, header},
-    middleware::{Next, from_fn},
+    extract::State,
+    http::{StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
-use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, broadcast},
+};
+use utoipa::{
+    OpenApi,
+    openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use access::Access;
+pub use access::TokenError;
 pub use config::AdminConfig;
 use problem::Problem;
 
 use crate::{
-    activator::{Activator, Inspect, Listed, overall, phase},
+    activator::{Activator, Inspect, overall, phase},
     metrics::Metrics,
-    session::{Grant, Phase, Plan, Services, SessionId},
+    session::{Phase, Services, SessionId},
     shutdown::{Drain, Stage},
 };
-
-/// Sessions of one page of the list, unless the caller says otherwise.
-const PAGE: usize = 100;
-/// The most sessions of one page.
-const LARGEST_PAGE: usize = 1000;
 
 /// What the operators' port tells of and acts on.
 pub struct Admin {
@@ -44,41 +50,22 @@ pub struct Admin {
     services: Services,
     metrics: Arc<Metrics>,
     drain: Drain,
+    /// The places of those who watch.
+    watchers: Arc<Semaphore>,
+    /// Tells them which sessions were deleted here: of those that did not run they would not hear.
+    deleted: broadcast::Sender<SessionId>,
 }
 
-/// A page of sessions. `next`: to be given as `after` for the following one.
-#[derive(Serialize)]
-struct Sessions {
-    sessions: Vec<Session>,
-    next: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Session {
-    id: String,
-    state: &'static str,
-    project: Option<String>,
-    user: Option<String>,
-    used: Option<String>,
-    services: Vec<Service>,
-}
-
-#[derive(Serialize)]
-struct Service {
-    name: String,
-    state: &'static str,
-    address: Option<String>,
-    reason: Option<String>,
-    /// The last lines it wrote; of one session only, since a list of them is large.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Slice {
-    after: Option<String>,
-    limit: Option<usize>,
-}
+/// The beginning of the API's description; the calls are added by their own.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "session-gateway",
+        description = "The operators' API: sessions that are listed, shown, explained, started, kept, stopped, deleted."
+    ),
+    components(schemas(Problem))
+)]
+struct Description;
 
 impl Admin {
     /// What acts on these sessions.
@@ -97,21 +84,26 @@ impl Admin {
             services: services.clone(),
             metrics,
             drain,
+            watchers: Arc::new(Semaphore::new(events::STREAMS)),
+            deleted: broadcast::Sender::new(events::DELETIONS),
         })
     }
 
-    /// Serves on a listener until the process has drained.
+    /// Serves on a listener until the process has drained, to those who have the token of this file; to all who reach
+    /// it if the path is empty.
     ///
     /// # Errors
-    /// If the listener cannot be used by this runtime.
+    /// If the listener cannot be used by this runtime, or the file is no token.
     pub fn serve(
         self: Arc<Self>,
         listener: StdListener,
-    ) -> std::io::Result<impl Future<Output = ()>> {
+        token_file: &std::path::Path,
+    ) -> Result<impl Future<Output = ()> + use<>, ServeError> {
+        let access = Access::read(token_file)?;
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let drain = self.drain.clone();
-        let serve = axum::serve(listener, router(self)).into_future();
+        let serve = axum::serve(listener, router(self, access)).into_future();
         Ok(async move {
             tokio::select! {
                 // It ends by an error of the listener only, and never does.
@@ -120,92 +112,49 @@ impl Admin {
             }
         })
     }
-
-    async fn session(&self, id: SessionId, plan: Option<Plan>) -> Result<Session, Problem> {
-        let overview = self
-            .activator
-            .overview(id, &self.services)
-            .await
-            .map_err(|error| Problem::spawner(&error))?;
-        let services = overview
-            .services
-            .iter()
-            .map(|(service, phase, address)| Service {
-                name: self.services.spec(*service).name.clone(),
-                state: phase.name(),
-                address: address.map(|address| address.to_string()),
-                reason: if let Phase::Failed(failure) = phase {
-                    Some(failure.reason.to_string())
-                } else {
-                    None
-                },
-                output: None,
-            });
-        let plan = plan.map(|Plan { project, user }| (project, user)).unzip();
-        Ok(Session {
-            id: id.to_string(),
-            state: overview.state,
-            project: plan.0,
-            user: plan.1,
-            used: overview.used.map(|used| used.to_string()),
-            services: services.collect(),
-        })
-    }
-
-    /// The plan on record: of a session that has none, nothing is told.
-    async fn plan(&self, id: SessionId) -> Result<Option<Plan>, Problem> {
-        let listed = self
-            .inspect
-            .find(id)
-            .await
-            .map_err(|error| Problem::spawner(&error))?;
-        Ok(listed.map(|listed| listed.plan))
-    }
-
-    async fn known(&self, id: &str) -> Result<Session, Problem> {
-        let id = parse(id)?;
-        self.session(id, self.plan(id).await?).await
-    }
 }
 
-fn router(admin: Arc<Admin>) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+/// Why the operators' port cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listener cannot be used.
+    #[error("its listener cannot be used")]
+    Listener(#[from] std::io::Error),
+    /// The token cannot be had.
+    #[error("admin.token_file")]
+    Token(#[from] TokenError),
+}
+
+fn router(admin: Arc<Admin>, access: Access) -> Router {
+    let (api, mut description) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::show, sessions::delete))
+        .routes(routes!(sessions::explain))
+        .routes(routes!(sessions::start))
+        .routes(routes!(sessions::keep))
+        .routes(routes!(sessions::stop))
+        .routes(routes!(events::events))
+        .split_for_parts();
+    let components = description.components.get_or_insert_default();
+    let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    components.add_security_scheme("token", token);
+    let scopes: [&str; 0] = [];
+    // Either: whether there is a token is a setting.
+    let either = [
+        SecurityRequirement::new("token", scopes),
+        SecurityRequirement::default(),
+    ];
+    description.security = Some(either.into());
+    let description = Json(description);
+    api.route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/api/sessions", get(list))
-        .route("/api/sessions/{id}", get(show))
-        .route("/api/sessions/{id}/start", post(start))
-        .route("/api/sessions/{id}/stop", post(stop))
+        .merge(dashboard::routes())
+        .route("/openapi.json", get(|| async { description }))
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method() })
-        .layer(from_fn(refuse_pages))
+        .layer(from_fn_with_state(access, access::admit))
         .with_state(admin)
-}
-
-/// Pages of browsers have no business here: what changes something is refused with any `Origin` or a `Sec-Fetch-Site`
-/// of another site, and everything under a name that a page may have rebound to this address.
-async fn refuse_pages(request: Request, next: Next) -> Response {
-    if is_by_page(request.method(), request.headers()) {
-        return Problem::page().into_response();
-    }
-    next.run(request).await
-}
-
-fn is_by_page(method: &Method, headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(header::HOST.as_str()).unwrap_or_default();
-    let name = host
-        .rsplit_once(':')
-        .filter(|_| !host.ends_with(']'))
-        .map_or(host, |(name, _)| name);
-    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    // A name without a dot is one of this machine or of the cluster it is in.
-    let is_ours =
-        is_address || !name.contains('.') || name.ends_with(".svc") || name.ends_with(".local");
-    let sent_by_page =
-        text("origin").is_some() || text("sec-fetch-site").is_some_and(|site| site != "none");
-    !is_ours || (method != Method::GET && sent_by_page)
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
@@ -238,72 +187,4 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         "application/openmetrics-text; version=1.0.0; charset=utf-8",
     )];
     (kind, admin.metrics.render(states)).into_response()
-}
-
-/// Records first; what runs here without a record that can be listed is not left out.
-async fn list(
-    State(admin): State<Arc<Admin>>,
-    slice: Result<Query<Slice>, QueryRejection>,
-) -> Result<Json<Sessions>, Problem> {
-    let Query(slice) = slice.map_err(|_| Problem::limit())?;
-    let limit = slice.limit.unwrap_or(PAGE);
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(Problem::limit());
-    }
-    let after = slice.after.as_deref().map(parse).transpose()?;
-    let listed = admin
-        .inspect
-        .list(after, limit)
-        .await
-        .map_err(|error| Problem::spawner(&error))?;
-    let next = if listed.len() == limit {
-        listed.last().map(|last| last.id.to_string())
-    } else {
-        None
-    };
-    let mut sessions = Vec::with_capacity(listed.len());
-    for Listed { id, plan, .. } in listed {
-        sessions.push(admin.session(id, Some(plan)).await?);
-    }
-    Ok(Json(Sessions { sessions, next }))
-}
-
-async fn show(
-    State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
-) -> Result<Json<Session>, Problem> {
-    let mut session = admin.known(&id).await?;
-    let output = admin
-        .inspect
-        .tail(parse(&id)?)
-        .await
-        .map_err(|error| Problem::spawner(&error))?;
-    for (service, output) in session.services.iter_mut().zip(output) {
-        service.output = Some(output).filter(|output| !output.is_empty());
-    }
-    Ok(Json(session))
-}
-
-async fn start(
-    State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    admin.activator.start(parse(&id)?, Grant { spawn: true });
-    Ok((StatusCode::ACCEPTED, Json(admin.known(&id).await?)).into_response())
-}
-
-async fn stop(
-    State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
-) -> Result<Json<Session>, Problem> {
-    admin
-        .activator
-        .stop(parse(&id)?)
-        .await
-        .map_err(|error| Problem::spawner(&error))?;
-    Ok(Json(admin.known(&id).await?))
-}
-
-fn parse(id: &str) -> Result<SessionId, Problem> {
-    id.parse().map_err(|error| Problem::id(&error))
 }

@@ -20,11 +20,12 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    activator::{self, Activator, DefaultPlan, Inspect, Spawner, StartWatcher, TcpProbe},
+    activator::{self, Activator, DefaultPlan, Inspect, Resolver, Spawner, StartWatcher, TcpProbe},
     admin::Admin,
     config::Config,
-    gateway::{self, Shared, Tls},
+    gateway::{self, Code, Shared, Tls},
     metrics::Metrics,
+    resolver::RemoteResolver,
     session::SessionId,
     shutdown::{Drain, Ending, ShutdownConfig, Stage},
 };
@@ -130,14 +131,17 @@ impl App {
             address,
             admin_address,
         } = Ports::open(config)?;
-        let metrics = Metrics::new(&config.services, config.gateway.workers);
+        let metrics = Metrics::new(&config.services, config.gateway.workers, &Code::NAMES);
         let _entered = control.runtime.enter();
         let activator = Activator::begin_watch(activator::Parts {
             spawner: Arc::clone(&spawning.spawner),
-            resolver: Arc::new(DefaultPlan(config.plan.clone())),
+            inspect: Arc::clone(&spawning.inspect),
+            resolver: resolver(config, &control.drain)?,
             probe: Arc::new(TcpProbe),
             watcher: Arc::clone(&metrics) as Arc<dyn StartWatcher>,
             config: config.spawn.clone(),
+            idle: config.idle.clone(),
+            retention: config.retention.clone(),
             drain: control.drain.clone(),
         });
         let shared = Arc::new(Shared {
@@ -161,7 +165,7 @@ impl App {
             metrics,
             drain,
         )
-        .serve(admin);
+        .serve(admin, &config.admin.token_file);
         control
             .drain
             .spawn("admin", admin.context("cannot serve the admin API")?);
@@ -270,6 +274,17 @@ impl App {
         });
         runtime.shutdown_timeout(LAST_WORDS);
     }
+}
+
+/// Who says what new sessions are made from.
+fn resolver(config: &Config, drain: &Drain) -> anyhow::Result<Arc<dyn Resolver>> {
+    let default = config.plan.clone();
+    let Some(url) = config.resolver.url.clone() else {
+        return Ok(Arc::new(DefaultPlan(default)));
+    };
+    let asks = (config.resolver.clone(), url);
+    let remote = RemoteResolver::new(asks, default, config.profiles(), drain.clone());
+    Ok(Arc::new(remote.context("the resolver cannot be asked")?))
 }
 
 impl StartWatcher for Metrics {

@@ -1,5 +1,6 @@
 //! The command line: reads arguments, calls one command, turns its result into an exit code.
 
+mod completion;
 mod config;
 mod demo;
 mod render;
@@ -22,11 +23,16 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// It was not started: the command line or the configuration is wrong. The same number as clap's.
 const MISUSED: u8 = 2;
+/// The gateway that was to be asked is not there.
+const UNREACHABLE: u8 = 3;
+/// The session that was meant is not there.
+const MISSING: u8 = 4;
 
 const AFTER_HELP: &str = "\
 Without any configuration, `session-gateway serve` runs sessions with small demo services on this machine.
 
-Exit codes: 0 done; 1 failed; 2 wrong usage or configuration, and nothing was started.";
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration, and nothing was started. There are more
+of `sessions`.";
 
 /// One address in front of all dev sessions, which starts a session on its first request.
 #[derive(Debug, Parser)]
@@ -44,6 +50,7 @@ enum Command {
     Config(config::Command),
     #[command(subcommand)]
     Sessions(sessions::Command),
+    Completion(completion::Completion),
     #[command(hide = true)]
     Demo(demo::DemoArgs),
     #[command(hide = true)]
@@ -51,7 +58,7 @@ enum Command {
 }
 
 /// Where settings come from: the same for every command that has any.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Configuration")]
 struct Settings {
     /// YAML file with the settings that differ from the defaults
@@ -68,8 +75,14 @@ struct Settings {
 enum Failure {
     /// It was not started.
     Config(Problems),
+    /// It was not started: it is not clear what is meant.
+    Usage(anyhow::Error),
     /// It was started and failed.
     Run(anyhow::Error),
+    /// There was nobody to ask.
+    Unreachable(anyhow::Error),
+    /// There is no such session.
+    Missing(anyhow::Error),
 }
 
 /// Runs the command that the arguments of this process name.
@@ -81,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Render(render) => render.run(),
         Command::Config(command) => command.run(),
         Command::Sessions(command) => command.run(),
+        Command::Completion(completion) => completion.run(),
         Command::Demo(demo) => demo.run().map_err(Failure::Run),
         // It has its own way of telling how it went: its parent reads the code.
         Command::Supervise(supervise) => return supervise.run(),
@@ -88,7 +102,10 @@ pub fn main() -> ExitCode {
     let (text, code) = match result {
         Ok(()) => return DONE.into(),
         Err(Failure::Config(problems)) => (format!("invalid configuration\n{problems}"), MISUSED),
+        Err(Failure::Usage(error)) => (format!("{error:#}"), MISUSED),
         Err(Failure::Run(error)) => (format!("{error:#}"), FAILED),
+        Err(Failure::Unreachable(error)) => (format!("{error:#}"), UNREACHABLE),
+        Err(Failure::Missing(error)) => (format!("{error:#}"), MISSING),
     };
     // Nobody reads the reason if standard error is closed: the code says enough.
     let _ = writeln!(io::stderr().lock(), "error: {text}");

@@ -2,16 +2,19 @@
 //!
 //! Each module reads its own section; this one puts them together and checks what concerns several of them.
 
+mod profiles;
 mod services;
 mod sources;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::activator::SpawnConfig;
+use crate::activator::{IdleConfig, RetentionConfig, SpawnConfig};
 use crate::admin::AdminConfig;
 use crate::gateway::GatewayConfig;
+use crate::resolver::ResolverConfig;
 use crate::session::{Plan, Services};
 use crate::settings::{self, Problem, Problems, Section};
 use crate::shutdown::ShutdownConfig;
@@ -34,8 +37,14 @@ pub struct Config {
     pub services: Services,
     /// When sessions are started, and how long requests wait for them.
     pub spawn: SpawnConfig,
-    /// What sessions are made from.
+    /// When sessions are stopped that nobody uses.
+    pub idle: IdleConfig,
+    /// When sessions are removed that nobody uses.
+    pub retention: RetentionConfig,
+    /// What sessions are made from, where nobody says anything else.
     pub plan: Plan,
+    /// Who is asked what they are made from.
+    pub resolver: ResolverConfig,
     /// Where operators connect.
     pub admin: AdminConfig,
     /// What runs sessions.
@@ -149,8 +158,11 @@ impl Config {
         let gateway = GatewayConfig::read(root);
         let services = services::read(root);
         let spawn = root.section("spawn", SpawnConfig::read);
+        let idle = root.section("idle", IdleConfig::read);
+        let retention = root.section("retention", RetentionConfig::read);
         let project = root.section("project", id);
         let user = root.section("user", id);
+        let resolver = root.section("resolver", ResolverConfig::read);
         let admin = root.section("admin", AdminConfig::read);
         let spawners = [
             ("local", SpawnerKind::Local),
@@ -159,16 +171,22 @@ impl Config {
         let spawner = root.choice("spawner", &spawners);
         let local = root.section("local", LocalConfig::read);
         let kubernetes = KubernetesConfig::read(root);
+        let profile = root.string("profile");
+        let profiles = kubernetes.as_ref().map(|base| profiles::read(root, base));
         let log = root.section("log", LogConfig::read);
         let shutdown = root.section("shutdown", ShutdownConfig::read);
         let mut config = Self {
             gateway: gateway?,
             services: services?,
             spawn: spawn?,
+            idle: idle?,
+            retention: retention?,
             plan: Plan {
                 project: project?,
                 user: user?,
+                profile,
             },
+            resolver: resolver?,
             admin: admin?,
             spawner,
             local: local?,
@@ -176,8 +194,22 @@ impl Config {
             log: log?,
             shutdown: shutdown?,
         };
+        for (name, profile) in profiles? {
+            config
+                .kubernetes
+                .profiles
+                .insert(name.clone(), profile.kubernetes?);
+            config.local.profiles.insert(name, profile.local);
+        }
         config.check(root, data);
         Some(config)
+    }
+
+    /// The names of all profiles.
+    #[must_use]
+    pub fn profiles(&self) -> BTreeSet<String> {
+        let named = self.kubernetes.profiles.keys().cloned();
+        named.chain([Plan::default_profile()]).collect()
     }
 
     /// Checks what concerns several sections.
@@ -189,13 +221,16 @@ impl Config {
                 listen.port()
             )
         });
-        let open = !admin.ip().is_loopback() && !self.gateway.none_is_fine;
+        let has_token = !self.admin.token_file.as_os_str().is_empty();
+        let open = !admin.ip().is_loopback() && !has_token && !self.gateway.none_is_fine;
         root.check(&["admin.listen", "auth.none_is_fine"], !open, || {
             format!(
-                "other machines may reach {admin}, and operators are not asked who they are: whoever comes starts and \
-                 stops sessions. Listen on 127.0.0.1, or set auth.none_is_fine to true if that is fine"
+                "other machines may reach {admin}, and operators are not asked who they are: whoever comes starts, \
+                 stops and deletes sessions. Listen on 127.0.0.1, give admin.token_file a file with a token, or set \
+                 auth.none_is_fine to true if that is fine"
             )
         });
+        profiles::check(root, &self.plan.profile, &self.profiles());
         match self.spawner {
             SpawnerKind::Local => self.check_local(root, data),
             SpawnerKind::Kubernetes => {
@@ -224,17 +259,21 @@ impl Config {
             .iter()
             .map(|(_, spec)| spec.name.as_str())
             .collect();
-        for name in self.local.services.keys() {
-            root.check(
-                &[&format!("local.services.{name}")],
-                names.contains(&name.as_str()),
-                || {
-                    format!(
-                        "no such service; expected one of those in service: {}",
-                        names.join(", ")
-                    )
-                },
-            );
+        let named = self.local.services.keys();
+        let named = named.map(|name| (name, format!("local.services.{name}")));
+        let profiles = self.local.profiles.iter().flat_map(|(profile, services)| {
+            let own = services
+                .keys()
+                .filter(|name| !self.local.services.contains_key(*name));
+            own.map(move |name| (name, format!("profiles.{profile}.local.services.{name}")))
+        });
+        for (name, key) in named.chain(profiles) {
+            root.check(&[&key], names.contains(&name.as_str()), || {
+                format!(
+                    "no such service; expected one of those in service: {}",
+                    names.join(", ")
+                )
+            });
         }
         for name in names {
             let runs = DEMOS.contains(&name) || self.local.services.contains_key(name);

@@ -7,6 +7,8 @@ mod answer;
 mod body;
 mod config;
 mod connection;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod guard;
 mod headers;
 mod intent;
@@ -20,16 +22,15 @@ mod upstream;
 
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Request, Response, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, header, request::Parts, response};
 use hyper::{
     body::{Body as _, Incoming},
     upgrade::OnUpgrade,
 };
-
 use tokio::time::Instant;
 
 pub use answer::Code;
-pub use config::{CertificateFiles, GatewayConfig, Limits, Timeouts, TlsConfig};
+pub use config::{CertificateFiles, Embedders, GatewayConfig, Limits, Timeouts, TlsConfig};
 pub use connection::Connections;
 pub use listener::{bind, serve};
 pub use tls::{Tls, TlsError};
@@ -43,9 +44,9 @@ use crate::{
 use answer::Asker;
 use body::{Body, Upload};
 use guard::{Guard, GuardError};
-use headers::{AdmitError, Admitted, Hop, SocketKey};
+use headers::{AdmitError, Admitted, Hop, Offer};
 use tunnel::Times;
-use upstream::{Connection, Upstream, UpstreamError};
+use upstream::{Connection, Sending, Upstream, UpstreamError};
 
 /// What all workers share.
 pub struct Shared {
@@ -75,28 +76,39 @@ pub(crate) struct Gateway {
 }
 
 /// Who is at the other end of a connection, and how it came.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Peer {
-    /// Its address; an IPv4 address is never written as an IPv6 one.
-    address: IpAddr,
+    /// Its address, as `X-Forwarded-For` has it; an IPv4 address is never written as an IPv6 one.
+    address: HeaderValue,
     /// Whether the connection is encrypted.
     secure: bool,
     /// Whether it is one of `trusted_proxies`: what it says of a client is believed.
     trusted: bool,
 }
 
+impl Peer {
+    fn new(address: IpAddr, secure: bool, trusted: bool) -> Self {
+        let address = HeaderValue::try_from(address.to_string()).expect("an address is ASCII");
+        Self {
+            address,
+            secure,
+            trusted,
+        }
+    }
+}
+
 /// A request that may pass: who asks what of whom.
 struct Entry {
     admitted: Admitted,
-    peer: Peer,
+    peer: Rc<Peer>,
     grant: Grant,
     target: Target,
 }
 
 /// What it asks for.
 enum Target {
-    /// A service of a session, below this public path.
-    Service(SessionId, Service, String),
+    /// A service of a session; the public path of it is so long.
+    Service(SessionId, Service, usize),
     /// The same address with a slash.
     Slash,
     /// The session's own page.
@@ -140,7 +152,7 @@ enum GatewayError {
 impl Gateway {
     fn new(shared: Arc<Shared>, worker: usize, drain: Drain) -> Rc<Self> {
         Rc::new(Self {
-            guard: Guard::new(&shared.config.hosts, shared.config.listen.ip()),
+            guard: Guard::new(&shared.config),
             upstream: Upstream::new(shared.config.timeouts, drain.clone()),
             meters: shared.metrics.worker(worker),
             shared,
@@ -148,27 +160,52 @@ impl Gateway {
         })
     }
 
-    /// Answers a request, whatever becomes of it.
-    async fn handle(self: Rc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        let _in_flight = self.meters.request();
+    /// Answers a request, whatever becomes of it. Not an `async fn`: every idle connection would keep room for a whole
+    /// request.
+    fn handle(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        peer: Rc<Peer>,
+    ) -> impl Future<Output = Response<Body>> {
+        let in_flight = self.meters.request();
         let (mut head, body) = request.into_parts();
+        let has_body = !body.is_end_stream();
         let flat = headers::flatten(&mut head);
         let route = Route::parse(&self.shared.services, head.uri.path());
         let asker = Asker::of(&head, route.as_ref().ok());
         let entry = flat
             .map_err(GatewayError::from)
             .and_then(|()| self.enter(&head, route, peer));
-        let outcome = match entry {
-            // Boxed, or every idle connection would keep room for a whole request.
-            Ok(entry) => Box::pin(self.forward(head, body, entry, &asker)).await,
-            Err(error) => Err(error),
-        };
+        let forwarded = entry.map(|entry| {
+            let gateway = Rc::clone(&self);
+            Box::pin(gateway.forward(head, body, entry, asker.clone()))
+        });
+        async move {
+            let outcome = match forwarded {
+                Ok(forwarded) => forwarded.await,
+                Err(error) => Err(error),
+            };
+            drop(in_flight);
+            self.answer(outcome, &asker, has_body)
+        }
+    }
+
+    /// The answer that the client gets, counted.
+    fn answer(
+        &self,
+        outcome: Result<Response<Body>, GatewayError>,
+        asker: &Asker,
+        has_body: bool,
+    ) -> Response<Body> {
         let by = if matches!(&outcome, Ok(response) if response.body().is_streamed()) {
             By::Service
         } else {
             By::Gateway
         };
-        let response = outcome.unwrap_or_else(|error| answer::answer(&error, &asker, &self.shared));
+        let mut response = outcome.unwrap_or_else(|error| answer::answer(&error, asker, self));
+        if has_body && by == By::Gateway {
+            close(&mut response);
+        }
         self.meters
             .answered(asker.service(), by, response.status().as_u16());
         response
@@ -179,11 +216,11 @@ impl Gateway {
         &self,
         head: &Parts,
         route: Result<Route<'_>, RouteError>,
-        peer: Peer,
+        peer: Rc<Peer>,
     ) -> Result<Entry, GatewayError> {
-        let admitted = headers::admit(head, peer, self.shared.config.limits.target)?;
+        let admitted = headers::admit(head, &peer, self.shared.config.limits.target)?;
         let route = route?;
-        let grant = self.guard.check(head, &admitted)?;
+        let grant = self.guard.check(head, &admitted, &route)?;
         let target = Target::of(route, head.uri.path());
         Ok(Entry {
             admitted,
@@ -195,30 +232,46 @@ impl Gateway {
 
     /// Leads the request to its service and the answer back. Dropping the future drops the request, never a start.
     async fn forward(
-        &self,
-        head: Parts,
+        self: Rc<Self>,
+        mut head: Parts,
         body: Incoming,
         entry: Entry,
-        asker: &Asker,
+        asker: Asker,
     ) -> Result<Response<Body>, GatewayError> {
-        let Target::Service(id, service, prefix) = &entry.target else {
-            return Box::pin(self.own(&head, &entry, asker)).await;
+        let Target::Service(id, service, prefix) = entry.target else {
+            return Box::pin(self.own(&head, &entry, &asker)).await;
         };
-        let (id, service) = (*id, *service);
-        let (lease, connection) = self.reach(&head, &entry, (id, service)).await?;
-        let Admitted { public, upgrade } = entry.admitted;
+        let (mut lease, mut connection) = self.reach(&head, &entry, (id, service)).await?;
+        let Admitted {
+            public,
+            upgrade,
+            names,
+        } = entry.admitted;
         let place = self.place(&lease, upgrade.is_some())?;
         let spec = self.shared.services.spec(service);
+        // A page that is open listens so for ever, as it does with a websocket.
+        let listens = spec.activity.of_streams().0 && head.method == Method::GET;
+        let uri = head.uri.clone();
         let hop = Hop {
             spec,
-            prefix,
+            prefix: &uri.path()[..prefix],
             public: &public,
-            peer: entry.peer,
+            peer: &entry.peer,
             upstream: connection.address(),
         };
-        let (request, client) = outgoing(head, body, &hop, upgrade.is_some());
-        let answer = self.upstream.send(request, connection).await?;
-        self.hand_back(answer, lease, &hop, upgrade.zip(client).zip(place))
+        let body = Upload::new(body, || self.meters.bodies(service));
+        headers::prepare(&mut head, &hop, names, upgrade.is_some());
+        headers::frame(&mut head, body.size_hint().exact());
+        let client = head.extensions.remove::<OnUpgrade>();
+        let mut sending = Sending::new(&head, body);
+        // It may have to wait for long.
+        drop(head);
+        let answer = self.upstream.send(&mut connection, &mut sending).await?;
+        if listens && headers::is_event_stream(&answer.headers) {
+            lease.rest();
+        }
+        let upgrade = upgrade.zip(client).zip(place);
+        self.hand_back((answer, connection), lease, &hop, upgrade)
     }
 
     /// The right to send to the service, and a connection to it. A service that refuses is starting again, and the
@@ -229,11 +282,15 @@ impl Gateway {
         entry: &Entry,
         (id, service): (SessionId, Service),
     ) -> Result<(Lease, Connection), GatewayError> {
-        let arrived = Instant::now();
+        let mut arrived = None;
+        let switch = entry.admitted.upgrade.is_some();
         loop {
             let lease = match self.shared.activator.running(id, service) {
                 Some(lease) => lease,
-                None => Box::pin(self.wait(head, entry, (id, service), arrived)).await?,
+                None => {
+                    let arrived = *arrived.get_or_insert_with(Instant::now);
+                    Box::pin(self.wait(head, entry, (id, service), arrived)).await?
+                }
             };
             // Tunnels have a limit of their own.
             let (leases, tunnels) = (lease.instance().leases(), lease.instance().tunnels());
@@ -241,11 +298,7 @@ impl Gateway {
             if leases.saturating_sub(tunnels) as usize > most {
                 return Err(GatewayError::Busy(id));
             }
-            match self
-                .upstream
-                .connect(&lease, entry.admitted.upgrade.is_some())
-                .await
-            {
+            match self.upstream.connect(&lease, switch).await {
                 Ok(connection) => return Ok((lease, connection)),
                 Err(UpstreamError::Connect(..)) => self.shared.activator.refused(&lease),
                 Err(error) => return Err(error.into()),
@@ -267,6 +320,7 @@ impl Gateway {
             service,
             intent,
             grant: entry.grant,
+            client: Some(headers::client(&head.headers, &entry.peer)),
             arrived,
         };
         let form = intent == Intent::Submission;
@@ -285,31 +339,40 @@ impl Gateway {
     /// Makes the client's answer of the service's: the lease goes into its body, or into the tunnel after a 101.
     fn hand_back(
         &self,
-        (response, connection): (Response<Incoming>, Connection),
-        lease: Lease,
+        (mut head, mut connection): (response::Parts, Connection),
+        mut lease: Lease,
         hop: &Hop<'_>,
-        upgrade: Option<((SocketKey, OnUpgrade), TunnelGuard)>,
+        upgrade: Option<((Offer, OnUpgrade), TunnelGuard)>,
     ) -> Result<Response<Body>, GatewayError> {
         let unfit = |error| UpstreamError::Unfit(hop.upstream, error);
-        let (mut head, body) = response.into_parts();
+        let service = lease.service();
+        let bodies = || self.meters.bodies(service);
         match upgrade {
-            Some(((key, client), place))
+            Some(((offer, client), place))
                 if head.status == http::StatusCode::SWITCHING_PROTOCOLS =>
             {
-                headers::switched(&mut head, hop, &key).map_err(unfit)?;
+                headers::switched(&mut head, hop, &offer).map_err(unfit)?;
                 let open = self.meters.tunnel();
+                let (rests, rule) = hop.spec.activity.of_streams();
+                if rests {
+                    lease.rest();
+                }
                 let held = tunnel::Held { lease, place, open };
                 let times =
                     Times::new(self.shared.config.timeouts.websocket, &self.shared.shutdown);
-                tunnel::join(client, connection, held, times, &self.drain);
+                tunnel::join(client, connection, held, (times, rule), &self.drain);
                 Ok(Response::from_parts(head, Body::Bodyless))
             }
             _ => {
-                headers::scrub(&mut head, hop).map_err(unfit)?;
-                Ok(Response::from_parts(
-                    head,
-                    Body::streamed(body, lease, connection),
-                ))
+                let framing = headers::scrub(&mut head, hop).map_err(unfit)?;
+                connection.begin_body(head.status, framing);
+                let uploading = connection.is_uploading();
+                let body = Body::streamed(lease, connection, bodies);
+                let mut response = Response::from_parts(head, body);
+                if uploading {
+                    close(&mut response);
+                }
+                Ok(response)
             }
         }
     }
@@ -319,7 +382,7 @@ impl Target {
     fn of(route: Route<'_>, path: &str) -> Self {
         match route {
             Route::Service { id, service, rest } => {
-                Self::Service(id, service, path[..path.len() - rest.len()].to_owned())
+                Self::Service(id, service, path.len() - rest.len())
             }
             Route::Slash(_) => Self::Slash,
             Route::Page(id) => Self::Page(id),
@@ -328,28 +391,9 @@ impl Target {
     }
 }
 
-/// The request that the service gets, and of one that asks to switch the protocol the client's side of it.
-fn outgoing(
-    mut head: Parts,
-    body: Incoming,
-    hop: &Hop<'_>,
-    upgrade: bool,
-) -> (Request<Upload>, Option<OnUpgrade>) {
-    headers::prepare(&mut head, hop, upgrade);
-    // The length is written anew from what was parsed, never as it came (RFC 9112 section 6.2).
-    match body.size_hint().exact() {
-        Some(length) if head.headers.contains_key(header::CONTENT_LENGTH) => {
-            head.headers.insert(header::CONTENT_LENGTH, length.into());
-        }
-        Some(_) => {}
-        // Said outright, or a GET would lose its body.
-        None => {
-            head.headers.insert(
-                header::TRANSFER_ENCODING,
-                HeaderValue::from_static("chunked"),
-            );
-        }
-    }
-    let client = head.extensions.remove::<OnUpgrade>().filter(|_| upgrade);
-    (Request::from_parts(head, Upload::from(body)), client)
+/// Ends the client's connection with this answer: what comes on it next is the rest of a body, which is not read, and
+/// no request (RFC 9112 section 9.3).
+fn close(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
 }

@@ -25,8 +25,8 @@
 //!
 //! ```text
 //! Activator::begin         one per session and replica: Fact::Begun is the single flight
-//!   Resolver::plan           project, user
-//!   Queue                    first come, first served
+//!   Resolver::plan           project, user, profile                                   unknown project: never
+//!   Queue::turn              so many at a time, one user after the other
 //!   Spawner::ensure          the only seam between proxying and what runs sessions
 //!   probe::until_open        a connect from here, per service, from 25 ms on
 //!   every waiter of a service wakes when its own port answers, or with the reason why not
@@ -38,8 +38,10 @@
 //! Imports point one way, held by `tests/rules.rs`: `session <- activator <- gateway, spawner, admin <- app <- cli`.
 //!
 //! - [`session`]: the vocabulary, pure. [`settings`]: reading configuration, of any kind.
-//! - [`activator`]: holds requests while a session starts; the table, the probes, the traits of the seam.
+//! - [`activator`]: the life of sessions: holds requests while one starts, stops and removes those that nobody uses;
+//!   the table, the probes, the traits of the seam.
 //! - [`gateway`]: the request line. [`pages`]: what people see. [`admin`]: the operators' port.
+//! - [`resolver`]: asks the platform what a new session is made from.
 //! - [`spawner`]: what runs sessions, on this machine or in a cluster. [`demo`]: the services of local sessions without
 //!   commands of their own.
 //! - [`app`]: the composition root. [`cli`], [`config`], [`telemetry`], [`metrics`], [`client`], [`shutdown`].
@@ -54,6 +56,7 @@ pub mod demo;
 pub mod gateway;
 pub mod metrics;
 pub mod pages;
+pub mod resolver;
 pub mod session;
 pub mod settings;
 pub mod shutdown;

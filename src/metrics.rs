@@ -8,7 +8,13 @@
 //! | `session_gateway_requests_total` | counter | `service`, or `none`; `by` (`service`, `gateway`); `class` (`2xx`) |
 //! | `session_gateway_request_seconds` | histogram, time to the answer's head, waiting included | - |
 //! | `session_gateway_requests_in_flight` | gauge, until the answer's head | - |
+//! | `session_gateway_problems_total` | counter, requests that got a problem | `code` (README "Problem codes") |
+//! | `session_gateway_body_bytes_total` | counter, bytes of bodies | `service`; `direction` (`up`, `down`) |
+//! | `session_gateway_answers_cut_total` | counter, answers that broke off | `by`: [`Cut`] |
+//! | `session_gateway_connections_open` | gauge, connections of clients, websockets included | - |
+//! | `session_gateway_connections_total` | counter, connections of clients that ended | `end`: [`End`] |
 //! | `session_gateway_tunnels_open` | gauge, open websockets | - |
+//! | `session_gateway_tunnels_total` | counter, websockets that ended | `end`: [`TunnelEnd`] |
 //! | `session_gateway_tunnel_bytes_total` | counter, bytes | `direction` (`up`, `down`) |
 //! | `session_gateway_tunnel_frames_total` | counter, whole frames | `direction`; `kind` (`data`, `control`) |
 //! | `session_gateway_starts_total` | counter | `outcome` (`ok`, `failed`) |
@@ -17,10 +23,11 @@
 //! | `session_gateway_build_info` | gauge, always 1 | `version` |
 
 mod exposition;
+mod labels;
+mod scrape;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -28,15 +35,12 @@ use std::{
     time::Duration,
 };
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, text::encode},
-    registry::Registry,
-};
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::time::Instant;
 
 use crate::session::{Service, Services};
-use exposition::{counters, gauges, histogram};
+pub use labels::{Cut, End, TunnelEnd};
+use scrape::Scrape;
 
 /// Upper bounds of the request histogram's buckets, in seconds: from a byte passed on to a request held to the end.
 const REQUEST_BOUNDS: [f64; 11] = [
@@ -74,11 +78,15 @@ pub struct Frames {
     pub data: u64,
     /// Pings, pongs and closes.
     pub control: u64,
+    /// Of the data, what is long enough to be somebody's work.
+    pub long: u16,
 }
 
 /// All that is counted by this replica.
 pub struct Metrics {
     services: Services,
+    /// Of problems, as they are numbered.
+    codes: &'static [&'static str],
     workers: Vec<Arc<WorkerMeters>>,
     starts: [AtomicU64; 2],
     start_seconds: Histogram,
@@ -90,7 +98,15 @@ pub struct WorkerMeters {
     requests: Vec<[[AtomicU64; CLASSES.len()]; 2]>,
     seconds: Histogram,
     in_flight: AtomicI64,
+    /// By code.
+    problems: Vec<AtomicU64>,
+    /// By service, then direction.
+    bodies: Vec<[AtomicU64; 2]>,
+    cuts: [AtomicU64; Cut::ALL.len()],
+    connections: AtomicI64,
+    ends: [AtomicU64; End::ALL.len()],
     tunnels: AtomicI64,
+    tunnel_ends: [AtomicU64; TunnelEnd::ALL.len()],
     bytes: [AtomicU64; 2],
     /// By direction, then data and control.
     frames: [[AtomicU64; 2]; 2],
@@ -103,9 +119,16 @@ pub struct InFlight {
     since: Instant,
 }
 
+/// One connection of a client, while it lives.
+#[must_use]
+pub struct OpenConnection(Arc<WorkerMeters>);
+
 /// One open tunnel, while it lives.
 #[must_use]
 pub struct OpenTunnel(Arc<WorkerMeters>);
+
+/// Counts the bodies of one service's requests and answers.
+pub struct Bodies(Arc<WorkerMeters>, Service);
 
 struct Histogram {
     bounds: &'static [f64],
@@ -114,12 +137,13 @@ struct Histogram {
 }
 
 impl Metrics {
-    /// Nothing counted yet, for so many workers.
+    /// Nothing counted yet, for so many workers and these codes of problems.
     #[must_use]
-    pub fn new(services: &Services, workers: usize) -> Arc<Self> {
-        let meters = || Arc::new(WorkerMeters::new(services.count()));
+    pub fn new(services: &Services, workers: usize, codes: &'static [&'static str]) -> Arc<Self> {
+        let meters = || Arc::new(WorkerMeters::new(services.count(), codes.len()));
         Arc::new(Self {
             services: services.clone(),
+            codes,
             workers: (0..workers).map(|_| meters()).collect(),
             starts: Default::default(),
             start_seconds: Histogram::new(&START_BOUNDS),
@@ -155,143 +179,19 @@ impl Metrics {
     }
 }
 
-/// One scrape: the workers' counts summed while they are written.
-struct Scrape {
-    metrics: Arc<Metrics>,
-    sessions: BTreeMap<&'static str, u64>,
-}
-
-impl fmt::Debug for Scrape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Scrape")
-    }
-}
-
-impl Collector for Scrape {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        self.requests(&mut encoder)?;
-        self.traffic(&mut encoder)?;
-        self.sessions(&mut encoder)?;
-        let version = [([("version", env!("CARGO_PKG_VERSION"))], 1)];
-        gauges(
-            &mut encoder,
-            "build_info",
-            "The version that runs",
-            &version,
-        )
-    }
-}
-
-impl Scrape {
-    fn traffic(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let workers = &self.metrics.workers;
-        let sum = |of: fn(&WorkerMeters) -> &AtomicI64| {
-            let sum: i64 = workers.iter().map(|one| of(one).load(Relaxed)).sum();
-            [([("", ""); 0], sum)]
-        };
-        let seconds: Vec<_> = workers.iter().map(|one| &one.seconds).collect();
-        let help = "Time to the head of the answer, waiting included";
-        histogram(encoder, "request_seconds", help, &seconds)?;
-        let help = "Requests whose answer has not begun";
-        gauges(
-            encoder,
-            "requests_in_flight",
-            help,
-            &sum(|one| &one.in_flight),
-        )?;
-        gauges(
-            encoder,
-            "tunnels_open",
-            "Open websockets",
-            &sum(|one| &one.tunnels),
-        )?;
-        let bytes = |at: usize| workers.iter().map(|one| one.bytes[at].load(Relaxed)).sum();
-        let bytes = [
-            ([("direction", "up")], bytes(0)),
-            ([("direction", "down")], bytes(1)),
-        ];
-        counters(encoder, "tunnel_bytes", "Bytes through websockets", &bytes)?;
-        let frames = |way: usize, kind: usize| {
-            let each = workers.iter().map(|one| &one.frames[way][kind]);
-            each.map(|frames| frames.load(Relaxed)).sum()
-        };
-        let frames = [
-            ([("direction", "up"), ("kind", "data")], frames(0, 0)),
-            ([("direction", "up"), ("kind", "control")], frames(0, 1)),
-            ([("direction", "down"), ("kind", "data")], frames(1, 0)),
-            ([("direction", "down"), ("kind", "control")], frames(1, 1)),
-        ];
-        counters(
-            encoder,
-            "tunnel_frames",
-            "Frames through websockets",
-            &frames,
-        )
-    }
-
-    fn sessions(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let Metrics {
-            starts,
-            start_seconds,
-            ..
-        } = &*self.metrics;
-        let starts = |at: usize| starts[at].load(Relaxed);
-        let starts = [
-            ([("outcome", "ok")], starts(0)),
-            ([("outcome", "failed")], starts(1)),
-        ];
-        counters(encoder, "starts", "Starts of sessions that ended", &starts)?;
-        let help = "Time until all of a session was asked for";
-        histogram(encoder, "start_seconds", help, &[start_seconds])?;
-        let count = |count: &u64| i64::try_from(*count).unwrap_or(i64::MAX);
-        let sessions = self
-            .sessions
-            .iter()
-            .map(|(state, n)| ([("state", *state)], count(n)));
-        let sessions: Vec<_> = sessions.collect();
-        gauges(
-            encoder,
-            "sessions",
-            "Sessions known to this replica",
-            &sessions,
-        )
-    }
-
-    fn requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let Metrics {
-            services, workers, ..
-        } = &*self.metrics;
-        let names = services
-            .iter()
-            .map(|(_, spec)| spec.name.as_str())
-            .chain(["none"]);
-        let mut samples = Vec::new();
-        for (service, name) in names.enumerate() {
-            for (by, by_name) in ["service", "gateway"].into_iter().enumerate() {
-                for (class, class_name) in CLASSES.into_iter().enumerate() {
-                    let count = workers
-                        .iter()
-                        .map(|worker| worker.requests[service][by][class].load(Relaxed))
-                        .sum();
-                    samples.push((
-                        [("service", name), ("by", by_name), ("class", class_name)],
-                        count,
-                    ));
-                }
-            }
-        }
-        samples.retain(|(_, count)| *count > 0);
-        counters(encoder, "requests", "Requests answered", &samples)
-    }
-}
-
 impl WorkerMeters {
-    fn new(services: usize) -> Self {
+    fn new(services: usize, codes: usize) -> Self {
         Self {
             requests: (0..=services).map(|_| Default::default()).collect(),
             seconds: Histogram::new(&REQUEST_BOUNDS),
             in_flight: AtomicI64::new(0),
+            problems: (0..codes).map(|_| AtomicU64::new(0)).collect(),
+            bodies: (0..services).map(|_| Default::default()).collect(),
+            cuts: Default::default(),
+            connections: AtomicI64::new(0),
+            ends: Default::default(),
             tunnels: AtomicI64::new(0),
+            tunnel_ends: Default::default(),
             bytes: Default::default(),
             frames: Default::default(),
         }
@@ -313,6 +213,33 @@ impl WorkerMeters {
         self.requests[service][by as usize][class].fetch_add(1, Relaxed);
     }
 
+    /// A request got the problem of this number.
+    pub fn problem(&self, code: usize) {
+        self.problems[code].fetch_add(1, Relaxed);
+    }
+
+    /// Counts the bodies of this service.
+    #[must_use]
+    pub fn bodies(self: &Arc<Self>, service: Service) -> Bodies {
+        Bodies(Arc::clone(self), service)
+    }
+
+    /// An answer broke off.
+    pub fn cut(&self, by: Cut) {
+        self.cuts[by as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A connection was accepted; it is open until the guard is dropped.
+    pub fn connection(self: &Arc<Self>) -> OpenConnection {
+        self.connections.fetch_add(1, Relaxed);
+        OpenConnection(Arc::clone(self))
+    }
+
+    /// A connection ended, or was closed as soon as it had come.
+    pub fn ended(&self, end: End) {
+        self.ends[end as usize].fetch_add(1, Relaxed);
+    }
+
     /// A tunnel opens; it is open until the guard is dropped.
     pub fn tunnel(self: &Arc<Self>) -> OpenTunnel {
         self.tunnels.fetch_add(1, Relaxed);
@@ -320,7 +247,25 @@ impl WorkerMeters {
     }
 }
 
+impl Bodies {
+    /// So many bytes of a body went through.
+    pub fn moved(&self, direction: Direction, bytes: usize) {
+        let bodies = &self.0.bodies[self.1.index()];
+        bodies[direction as usize].fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// The answer broke off.
+    pub fn cut(&self, by: Cut) {
+        self.0.cut(by);
+    }
+}
+
 impl OpenTunnel {
+    /// How it ended.
+    pub fn ended(&self, end: TunnelEnd) {
+        self.0.tunnel_ends[end as usize].fetch_add(1, Relaxed);
+    }
+
     /// So many bytes went through.
     pub fn moved(&self, direction: Direction, bytes: u64) {
         self.0.bytes[direction as usize].fetch_add(bytes, Relaxed);
@@ -341,6 +286,12 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.meters.in_flight.fetch_sub(1, Relaxed);
         self.meters.seconds.record(self.since.elapsed());
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
     }
 }
 
@@ -375,36 +326,37 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{HostHeader, OriginHeader, Prefix, ServiceSpec};
+    use crate::session::{Prefix, ServiceSpec};
 
     #[test]
     fn what_the_workers_counted_is_summed_when_scraped() {
-        let spec = ServiceSpec {
-            name: "preview".into(),
-            port: 3000,
-            path: "/preview".into(),
-            prefix: Prefix::Keep,
-            host: HostHeader::Public,
-            origin: OriginHeader::Pass,
-        };
+        let spec = ServiceSpec::example("preview", Prefix::Keep);
         let services = Services::new(vec![spec]).unwrap();
-        let metrics = Metrics::new(&services, 2);
+        let metrics = Metrics::new(&services, 2, &["not_found", "cross_site"]);
         let preview = services.named("preview");
         for number in 0..2 {
             let worker = metrics.worker(number);
             drop(worker.request());
             worker.answered(preview, By::Service, 200);
+            worker.bodies(preview.unwrap()).moved(Direction::Up, 7);
+            worker.bodies(preview.unwrap()).cut(Cut::Service);
+            drop(worker.connection());
+            worker.ended(End::Idle);
             let tunnel = worker.tunnel();
+            tunnel.ended(TunnelEnd::Silent);
             tunnel.moved(Direction::Down, 5);
             tunnel.frames(
                 Direction::Down,
                 Frames {
                     data: 2,
                     control: 1,
+                    long: 1,
                 },
             );
         }
         metrics.worker(0).answered(None, By::Gateway, 404);
+        metrics.worker(0).problem(1);
+        let open = metrics.worker(0).connection();
         let waiting = metrics.worker(1).request();
         metrics.started(false, Duration::from_millis(1500));
         let text = metrics.render(BTreeMap::from([("running", 3)]));
@@ -414,7 +366,14 @@ mod tests {
             r#"session_gateway_request_seconds_bucket{le="0.001"} 2"#,
             "session_gateway_request_seconds_count 2",
             "session_gateway_requests_in_flight 1",
+            r#"session_gateway_problems_total{code="cross_site"} 1"#,
+            r#"session_gateway_body_bytes_total{service="preview",direction="up"} 14"#,
+            r#"session_gateway_answers_cut_total{by="service"} 2"#,
+            "session_gateway_connections_open 1",
+            r#"session_gateway_connections_total{end="idle"} 2"#,
+            r#"session_gateway_connections_total{end="write"} 0"#,
             "session_gateway_tunnels_open 0",
+            r#"session_gateway_tunnels_total{end="silent"} 2"#,
             r#"session_gateway_tunnel_bytes_total{direction="down"} 10"#,
             r#"session_gateway_tunnel_frames_total{direction="down",kind="data"} 4"#,
             r#"session_gateway_tunnel_frames_total{direction="up",kind="control"} 0"#,
@@ -428,6 +387,6 @@ mod tests {
                 "{line} is missing in\n{text}"
             );
         }
-        drop(waiting);
+        drop((waiting, open));
     }
 }

@@ -1,22 +1,33 @@
-//! What people see: one template a page, one style sheet, no script.
+//! What people see: one template a page, one style sheet, one script.
 //!
-//! Pure functions from what a session is to a document below 10 KiB that asks for nothing else: the style sheet is
-//! inside. Pages that wait refresh themselves, so they cannot be stuck, and work wherever a browser does.
+//! Pure functions from what a session is to a document below 10 KiB that asks for nothing of others: style sheet and
+//! script are inside. Pages that wait listen to the session's events, and ask where those do not come; without the
+//! script they refresh themselves. So they cannot be stuck, and work wherever a browser does.
 
-use std::time::Duration;
+use std::{cmp::Ordering, time::Duration};
 
 use askama::Template;
+use tokio::time::Instant;
 
-use crate::session::{Found, Phase, Reason, SessionId, Stage};
+use crate::session::{Failure, Found, Limit, Phase, Reason, SessionId, Stage};
 
 /// The one style sheet.
 const STYLE: &str = include_str!("pages/style.css");
+/// The script of all pages that have one, and what those that stand in for a service and the session's own add to it.
+const LIVE: &str = include_str!("pages/live.js");
+const OF_SERVICE: &str = include_str!("pages/live/service.js");
+const OF_SESSION: &str = include_str!("pages/live/session.js");
+/// The script of those that have nothing to follow.
+const LATER: &str = include_str!("pages/live/again.js");
 /// The last lines of a service's output that a page shows.
 const LINES: usize = 40;
 /// The bytes of a page that they may take, of the 10 KiB that it has with its style sheet.
-const ROOM: usize = 5 * 1024;
+const ROOM: usize = 2 * 1024;
 /// The most of such a line, in characters.
 const WIDTH: usize = 160;
+
+/// How often, in seconds, a page looks again that has nothing else to wait for.
+const AGAIN: u64 = 5;
 
 /// What every page has around it.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +60,8 @@ pub struct SessionView<'a> {
     pub services: &'a [ServiceView<'a>],
     /// When it was last used, as a person reads it.
     pub used: Option<String>,
+    /// In how many seconds it is stopped, if nobody uses it.
+    pub left: Option<u64>,
 }
 
 #[derive(Template)]
@@ -59,8 +72,19 @@ struct Waiting<'a> {
     id: SessionId,
     service: &'a str,
     state: &'a str,
-    stages: Vec<(&'static str, &'static str)>,
-    elapsed: u64,
+    stages: Vec<StageView>,
+    now: &'static str,
+    elapsed: String,
+    position: Option<usize>,
+    live: Option<String>,
+}
+
+/// A stage of a start on the waiting page.
+struct StageView {
+    name: &'static str,
+    label: &'static str,
+    place: &'static str,
+    took: String,
 }
 
 #[derive(Template)]
@@ -73,6 +97,21 @@ struct Failed<'a> {
     reason: &'a Reason,
     output: String,
     retry: u64,
+    again: Option<u64>,
+    live: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "limited.html", config = ".askama.toml")]
+struct Limited<'a> {
+    frame: Frame<'a>,
+    style: &'static str,
+    id: SessionId,
+    service: &'a str,
+    limit: Limit,
+    retry: u64,
+    form: bool,
+    live: String,
 }
 
 #[derive(Template)]
@@ -85,6 +124,7 @@ struct Stopped<'a> {
     found: Found,
     state: &'a str,
     form: bool,
+    live: Option<String>,
 }
 
 #[derive(Template)]
@@ -95,6 +135,7 @@ struct Session<'a> {
     view: SessionView<'a>,
     failed: bool,
     refresh: u32,
+    live: String,
 }
 
 #[derive(Template)]
@@ -105,57 +146,76 @@ struct Refused<'a> {
     state: &'a str,
     title: &'a str,
     sentence: &'a str,
+    again: Option<u64>,
+    live: String,
 }
 
-/// The page of a session, or a service of it, that is starting or being stopped. It asks again every second. `stages`
-/// is what a start waits for, in order.
+/// The page of a session, or a service of it, that is starting or being stopped. `stages` is what a start waits for, in
+/// order; `form`: it is the answer to a form, and asks again every second, as all do without their script.
 #[must_use]
 pub fn waiting(
     frame: Frame<'_>,
-    id: SessionId,
-    service: &str,
+    (id, service): (SessionId, &str),
     phase: &Phase,
     stages: &[Stage],
+    form: bool,
 ) -> String {
-    let (at, elapsed) = match phase {
-        Phase::Starting { stage, since } => (Some(*stage), since.elapsed().as_secs()),
-        Phase::Idle(_) | Phase::Failed(_) | Phase::Ending | Phase::Running => (None, 0),
-    };
-    let place = |stage: Stage| match at {
-        Some(at) if stage < at => "done",
-        Some(at) if stage == at => "now",
-        _ => "later",
-    };
-    let stages = if at.is_some() {
-        stages
-            .iter()
-            .map(|stage| (stage.label(), place(*stage)))
-            .collect()
-    } else {
-        vec![]
-    };
-    let state = phase.name();
-    page(&Waiting {
+    let mut page = Waiting {
         frame,
         style: STYLE,
         id,
         service,
-        state,
-        stages,
-        elapsed,
-    })
+        state: phase.name(),
+        stages: vec![],
+        now: "",
+        elapsed: String::new(),
+        position: None,
+        live: of_service(form),
+    };
+    if let Phase::Starting {
+        stage: at,
+        since,
+        position,
+        course,
+    } = phase
+    {
+        let now = Instant::now();
+        let course = course.iter().flat_map(|course| course.stages(now));
+        let course: Vec<_> = course.collect();
+        page.now = at.label();
+        page.elapsed = seconds(now.saturating_duration_since(*since));
+        page.position = *position;
+        let view = |stage: &Stage| {
+            let seen = course.iter().find(|(seen, _)| seen == stage && stage != at);
+            StageView {
+                name: stage.name(),
+                label: stage.label(),
+                place: match stage.cmp(at) {
+                    Ordering::Less => "done",
+                    Ordering::Equal => "now",
+                    Ordering::Greater => "later",
+                },
+                took: seen.map(|(_, took)| seconds(*took)).unwrap_or_default(),
+            }
+        };
+        page.stages = stages.iter().map(view).collect();
+    }
+    self::page(&page)
 }
 
-/// The page of a session, or a service of it, that failed: why, what it said last, and a button to try again.
+/// The page of a session, or a service of it, that failed: why, what it said last, and a button to try again. It looks
+/// again by itself if the failure may pass; `form`: it is the answer to a form, and does not.
 #[must_use]
 pub fn failed(
     frame: Frame<'_>,
     id: SessionId,
     service: &str,
-    reason: &Reason,
-    retry_in: Duration,
+    failure: &Failure,
+    form: bool,
 ) -> String {
+    let reason = &*failure.reason;
     let output = reason.detail().map(tail).unwrap_or_default();
+    let retry_in = failure.retry_at.saturating_duration_since(Instant::now());
     page(&Failed {
         frame,
         style: STYLE,
@@ -164,6 +224,31 @@ pub fn failed(
         reason,
         output,
         retry: retry_in.as_secs(),
+        again: (failure.passes && !form).then_some(AGAIN),
+        live: of_service(form),
+    })
+}
+
+/// The page of a session that a limit keeps from being started: which one, and what would help. It asks again when that
+/// may help; `form`: it is the answer to a form, and asks for the session's own page instead.
+#[must_use]
+pub fn limited(
+    frame: Frame<'_>,
+    (id, service): (SessionId, &str),
+    limit: Limit,
+    retry_in: Duration,
+    form: bool,
+) -> String {
+    page(&Limited {
+        frame,
+        style: STYLE,
+        id,
+        service,
+        limit,
+        // Not before: a reload of this very moment would find the same.
+        retry: retry_in.as_secs() + 1,
+        form,
+        live: script(&[LATER]),
     })
 }
 
@@ -179,6 +264,7 @@ pub fn stopped(frame: Frame<'_>, id: SessionId, service: &str, found: Found, for
         found,
         state,
         form,
+        live: of_service(form),
     })
 }
 
@@ -186,7 +272,7 @@ pub fn stopped(frame: Frame<'_>, id: SessionId, service: &str, found: Found, for
 #[must_use]
 pub fn session(frame: Frame<'_>, view: SessionView<'_>) -> String {
     // While something changes it is worth looking often.
-    let refresh = if matches!(view.state, "starting" | "stopping") {
+    let refresh = if matches!(view.state, "starting" | "stopping") || view.left.is_some() {
         1
     } else {
         10
@@ -201,6 +287,7 @@ pub fn session(frame: Frame<'_>, view: SessionView<'_>) -> String {
         view,
         failed,
         refresh,
+        live: script(&[LIVE, OF_SESSION]),
     })
 }
 
@@ -215,19 +302,53 @@ pub fn not_found(frame: Frame<'_>) -> String {
         state: "not_found",
         title: "There is nothing at this address",
         sentence,
+        again: None,
+        live: String::new(),
     })
 }
 
-/// The page of any other request that gets no answer of its service.
+/// The page of any other request that gets no answer of its service. `passes`: it looks again by itself.
 #[must_use]
-pub fn refused(frame: Frame<'_>, code: &str, title: &str, sentence: &str) -> String {
+pub fn refused(
+    frame: Frame<'_>,
+    code: &str,
+    (title, sentence): (&str, &str),
+    passes: bool,
+) -> String {
     page(&Refused {
         frame,
         style: STYLE,
         state: code,
         title,
         sentence,
+        again: passes.then_some(AGAIN),
+        live: script(&[LATER]),
     })
+}
+
+/// The script of a page that stands in for a service. None on the answer to a form, of which it is not known whether
+/// what is at its address is worth seeing.
+fn of_service(form: bool) -> Option<String> {
+    (!form).then(|| script(&[LIVE, OF_SERVICE]))
+}
+
+/// A script of these parts, without what is for its readers alone.
+fn script(parts: &[&str]) -> String {
+    let lines = parts.iter().flat_map(|part| part.lines());
+    let lines = lines.map(str::trim_start);
+    let lines: Vec<_> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with("//"))
+        .collect();
+    lines.join("\n")
+}
+
+/// A time as a person reads it who waits.
+fn seconds(time: Duration) -> String {
+    if time < Duration::from_secs(10) {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} s", time.as_secs())
+    }
 }
 
 fn page(template: &impl Template) -> String {
@@ -267,7 +388,7 @@ fn escaped(char: char) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
+    use std::sync::Arc;
 
     use super::*;
     use crate::session::ExitStatus;
@@ -280,6 +401,15 @@ mod tests {
     /// A page must come at once on any line.
     const LARGEST: usize = 10 * 1024;
 
+    fn after(reason: Reason) -> Failure {
+        Failure {
+            reason: Arc::new(reason),
+            retry_at: Instant::now() + Duration::from_secs(5),
+            attempts: 1,
+            passes: true,
+        }
+    }
+
     #[test]
     fn what_a_service_wrote_cannot_become_part_of_the_page() {
         let hostile = "</pre><script>alert(1)</script>\u{1b}[31mred\u{7}\n".repeat(200);
@@ -287,22 +417,19 @@ mod tests {
             status: ExitStatus::Code(3),
             output: hostile.as_str().into(),
         };
-        let page = failed(
-            FRAME,
-            SessionId::random(),
-            "preview",
-            &reason,
-            Duration::from_secs(5),
-        );
+        let page = failed(FRAME, SessionId::random(), "preview", &after(reason), false);
         assert!(
-            !page.contains("<script") && !page.contains('\u{1b}') && !page.contains('\u{7}'),
+            !page.contains("<script>")
+                && page.matches("<script").count() == 1
+                && !page.contains('\u{1b}')
+                && !page.contains('\u{7}'),
             "{page}"
         );
         assert!(
             page.contains("[31mred") && page.contains("exit code 3"),
             "{page}"
         );
-        assert!(page.len() < LARGEST, "{} bytes", page.len());
+        assert!(page.len() < LARGEST, "{} bytes: {page}", page.len());
     }
 
     #[test]
@@ -315,7 +442,7 @@ mod tests {
                 output: output.into(),
             };
             let id = SessionId::random();
-            let page = failed(FRAME, id, "preview", &reason, Duration::from_secs(5));
+            let page = failed(FRAME, id, "preview", &after(reason), false);
             assert!(page.len() < LARGEST, "{} bytes of {char}", page.len());
             assert!(page.contains("the last word"), "{page}");
         }
@@ -327,6 +454,8 @@ mod tests {
         let starting = Phase::Starting {
             stage: Stage::Process,
             since: Instant::now(),
+            position: None,
+            course: None,
         };
         let view = ServiceView {
             name: "a-service-with-a-long-name",
@@ -336,9 +465,16 @@ mod tests {
         let services = vec![view; crate::session::Services::MAX];
         let used = Some("2026-11-25 22:04 UTC".to_owned());
         let pages = [
-            waiting(FRAME, id, "preview", &starting, &STAGES),
-            waiting(FRAME, id, "preview", &Phase::Ending, &STAGES),
+            waiting(FRAME, (id, "preview"), &starting, &STAGES, false),
+            waiting(FRAME, (id, "preview"), &Phase::Ending, &STAGES, false),
             stopped(FRAME, id, "preview", Found::Stopped, true),
+            limited(
+                FRAME,
+                (id, "preview"),
+                Limit::Sessions { most: 1 },
+                Duration::ZERO,
+                true,
+            ),
             session(
                 FRAME,
                 SessionView {
@@ -346,29 +482,34 @@ mod tests {
                     state: "starting",
                     services: &services,
                     used,
+                    left: Some(59),
                 },
             ),
             not_found(FRAME),
-            refused(FRAME, "cross_site", "A title", "A sentence."),
+            refused(FRAME, "cross_site", ("A title", "A sentence."), true),
         ];
         for page in pages {
-            assert!(page.len() < LARGEST, "{} bytes", page.len());
-            assert_eq!(page.matches("<h1").count(), 1, "{page}");
-            for part in [
-                "<!doctype html>",
-                "lang=\"en\"",
-                "nonce=\"NONCE\"",
-                "REQUEST",
-                "data-state=\"",
-            ] {
-                assert!(page.contains(part), "{part} is missing in {page}");
-            }
-            assert!(
-                !page.contains("http://")
-                    && !page.contains("https://")
-                    && !page.contains(" style="),
-                "{page}"
-            );
+            check(&page);
         }
+    }
+
+    fn check(page: &str) {
+        assert!(page.len() < LARGEST, "{} bytes: {page}", page.len());
+        // One more in what is shown in place of the rest, one day.
+        let hidden = page.matches(r#"data-off="show" hidden"#).count();
+        assert_eq!(page.matches("<h1").count(), 1 + hidden, "{page}");
+        for part in [
+            "<!doctype html>",
+            "lang=\"en\"",
+            "nonce=\"NONCE\"",
+            "REQUEST",
+            "data-state=\"",
+        ] {
+            assert!(page.contains(part), "{part} is missing in {page}");
+        }
+        assert!(
+            !page.contains("http://") && !page.contains("https://") && !page.contains(" style="),
+            "{page}"
+        );
     }
 }

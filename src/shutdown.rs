@@ -1,11 +1,17 @@
 //! Ending in order: the stages of the end, and [`Drain`], which knows every task that is to end.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::{
     runtime::Handle,
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, coop::has_budget_remaining},
     time::{Instant, timeout_at},
 };
 use tokio_util::task::TaskTracker;
@@ -138,11 +144,24 @@ impl Drain {
         self.stage.clone()
     }
 
-    /// Waits until the process has come to `stage`; for ever if nothing will move it there.
+    /// Waits until the process has come to `stage`; for ever if nothing will move it there. Asking again in vain costs
+    /// next to nothing, since connections do so several times a request; it must be the same task that asks.
     pub async fn reached(&self, stage: Stage) {
         let mut now = self.stage.clone();
-        if now.wait_for(|now| *now >= stage).await.is_err() {
-            std::future::pending::<()>().await;
+        while *now.borrow_and_update() < stage {
+            let mut news = pin!(now.changed());
+            let mut is_asked = false;
+            let news = poll_fn(|cx| {
+                if is_asked && matches!(self.stage.has_changed(), Ok(false)) {
+                    return Poll::Pending;
+                }
+                // A task out of its budget is turned away before it is heard.
+                is_asked = has_budget_remaining();
+                news.as_mut().poll(cx)
+            });
+            if news.await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -154,5 +173,36 @@ impl Drain {
         } else {
             self.tasks.len()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{LocalSet, consume_budget, yield_now};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_out_of_its_budget_hears_of_the_end_all_the_same() {
+        let ending = Ending::new();
+        let drain = ending.drain(Handle::current());
+        let waits = async move {
+            while has_budget_remaining() {
+                consume_budget().await;
+            }
+            drain.reached(Stage::Draining).await;
+        };
+        // A task of its own: it is asked again only when it is woken.
+        let local = LocalSet::new();
+        let waits = local.spawn_local(waits);
+        let ends = async {
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            ending.advance(Stage::Draining);
+            timeout_at(Instant::now() + Duration::from_secs(30), waits).await
+        };
+        let heard = local.run_until(ends).await;
+        heard.expect("it is woken").expect("it ends");
     }
 }

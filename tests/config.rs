@@ -107,6 +107,7 @@ const FILES: &[Case] = &[
     file("a key twice", "spawn:\n  hold: 1s\n  hold: 2s\n"),
     file("no YAML", "spawn:\n  hold: 1s\n trigger: any\n"),
     file("an IPv6 address without quotes", "listen: [::1]:8000\n"),
+    file("a time-out that leaves no time", "timeouts:\n  write: 0s\n"),
     file("a duration beyond measure", "local:\n  grace: 1000y\n"),
     file("an open quote", "listen: \"127.0.0.1:8000\n"),
     file("two documents", "workers: 1\n---\nworkers: 2\n"),
@@ -114,6 +115,10 @@ const FILES: &[Case] = &[
     file(
         "a host with its scheme",
         "hosts: [\"https://dev.example.com\"]\n",
+    ),
+    file(
+        "a site with a path",
+        "embedders: [\"https://app.example.com/\"]\n",
     ),
     file("a host with its port", "hosts: [\"dev.example.com:443\"]\n"),
     file("an address that others reach", "listen: 0.0.0.0:8000\n"),
@@ -204,6 +209,12 @@ const VARIABLES: &[Case] = &[
     },
 ];
 
+/// What a gateway takes of this machine.
+const FREE: &str = "listen=127.0.0.1:0,admin.listen=127.0.0.1:0,local.data=data";
+const ABSENT: &str = "tls.certificates.a.certificate=absent.crt,tls.certificates.a.key=absent.key";
+const NO_PEM: &str =
+    "tls.certificates.a.certificate=gateway.yaml,tls.certificates.a.key=gateway.yaml";
+
 const ARGUMENTS: &[Case] = &[
     arguments(
         "a file that is not there",
@@ -239,6 +250,16 @@ const ARGUMENTS: &[Case] = &[
         "an address that others reach, as a flag",
         &["serve", "--listen", "[::]:8000"],
     ),
+    arguments(
+        "a certificate that is not there",
+        &["serve", "--set", FREE, "--set", ABSENT],
+    ),
+    Case {
+        name: "a certificate that is none",
+        file: Some("workers: 1\n"),
+        variables: &[],
+        arguments: &["serve", "--set", FREE, "--set", NO_PEM],
+    },
     arguments("no command", &[]),
     arguments("a command with a spelling mistake", &["serv"]),
     arguments("an unknown flag", &["serve", "--lisen", "127.0.0.1:1"]),
@@ -247,7 +268,7 @@ const ARGUMENTS: &[Case] = &[
         "a session that is none",
         &["sessions", "stop", "my-session"],
     ),
-    arguments("a format that is none", &["sessions", "list", "-o", "yaml"]),
+    arguments("a format that is none", &["sessions", "list", "-o", "xml"]),
     arguments(
         "a gateway that does not run",
         &["sessions", "list", "--admin", "127.0.0.1:1"],
@@ -296,8 +317,15 @@ fn every_command_explains_itself() {
         &["sessions"],
         &["sessions", "list"],
         &["sessions", "show"],
+        &["sessions", "explain"],
         &["sessions", "start"],
+        &["sessions", "keep"],
         &["sessions", "stop"],
+        &["sessions", "delete"],
+        &["sessions", "watch"],
+        &["sessions", "import"],
+        &["completion"],
+        &["sessions", "import"],
     ] {
         let mut arguments = command.to_vec();
         arguments.push("--help");

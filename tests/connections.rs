@@ -1,107 +1,41 @@
 //! Connections of clients: TLS, HTTP/2, the PROXY protocol, and what ends them.
 
+mod begin;
+mod counted;
+mod descriptors;
 mod end;
+mod reload;
+mod small;
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::Request;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-    version::{TLS12, TLS13},
-};
+use http_body_util::BodyExt;
+use rustls::version::{TLS12, TLS13};
 use session_gateway::session::SessionId;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
-    WebSocketStream, client_async,
-    tungstenite::{
-        Message,
-        protocol::{Role, frame::coding::CloseCode},
-    },
+    client_async,
+    tungstenite::{Message, protocol::frame::coding::CloseCode},
 };
 
-use crate::support::{DEADLINE, Gateway, Service, raw, service::text};
+use crate::support::{
+    DEADLINE, Gateway, Kept, Service,
+    kept::nothing,
+    raw,
+    service::text,
+    tls::{certificate, client, connect, settings},
+};
 
-/// Writes a new pair for a name, over the one that was there; returns the certificate.
-fn certificate(folder: &Path, name: &str) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-    std::fs::write(
-        folder.join(format!("{name}.key")),
-        made.signing_key.serialize_pem(),
-    )
-    .unwrap();
-    let pem = made.cert.pem();
-    std::fs::write(folder.join(format!("{name}.crt")), &pem).unwrap();
-    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
-}
-
-fn settings(folder: &Path, name: &str, key: &str) -> [String; 2] {
-    let file = |end| folder.join(format!("{name}.{end}")).display().to_string();
-    [
-        format!("tls.certificates.{key}.certificate={}", file("crt")),
-        format!("tls.certificates.{key}.key={}", file("key")),
-    ]
-}
-
-type Versions<'a> = &'a [&'static rustls::SupportedProtocolVersion];
-
-fn client(
-    trusted: &CertificateDer<'static>,
-    versions: Versions<'_>,
-    alpn: &[&str],
-) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusted.clone()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(versions)
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|one| one.as_bytes().to_vec()).collect();
-    config
-}
-
-async fn connect(
-    address: SocketAddr,
-    config: &Arc<ClientConfig>,
-    name: &'static str,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
-    let connector = TlsConnector::from(Arc::clone(config));
-    connector
-        .connect(ServerName::try_from(name).unwrap(), stream)
-        .await
-}
-
-/// A request over HTTP/2; the text of its answer.
-async fn over_http2<I>(io: I, request: Request<Full<Bytes>>) -> String
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    let answer = timeout(DEADLINE, sender.send_request(request))
-        .await
-        .unwrap();
-    let body = answer.unwrap().into_body().collect().await.unwrap();
-    String::from_utf8(body.to_bytes().into()).unwrap()
-}
-
-fn get(uri: String) -> http::request::Builder {
-    Request::get(uri)
+async fn http2(gateway: &Gateway) -> Kept {
+    let base = format!("http://{}", gateway.address);
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    Kept::on(stream, true, base).await.unwrap()
 }
 
 fn strs(settings: &[String]) -> Vec<&str> {
@@ -123,15 +57,19 @@ async fn tls_serves_both_versions_of_http_with_the_certificate_of_the_host() {
     let id = SessionId::random();
     for (name, trusted) in [("localhost", &first), ("a.localhost", &other)] {
         for versions in [&[&TLS12][..], &[&TLS13][..]] {
-            let config = Arc::new(client(trusted, versions, &["h2"]));
+            let config = Arc::new(client(&[trusted], versions, &["h2"]));
             let stream = connect(gateway.address, &config, name).await.unwrap();
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-            let request = get(format!("https://{name}/{id}/preview/x"));
-            let answer = over_http2(stream, request.body(Full::default()).unwrap()).await;
-            assert!(answer.ends_with("/x"), "{answer}");
+            let kept = Kept::on(stream, true, format!("https://{name}")).await;
+            let reply = kept
+                .unwrap()
+                .get(&format!("/{id}/preview/x"))
+                .await
+                .unwrap();
+            assert!(reply.text().ends_with("/x"), "{reply:?}");
         }
     }
-    let config = Arc::new(client(&first, &[&TLS13], &["http/1.1"]));
+    let config = Arc::new(client(&[&first], &[&TLS13], &["http/1.1"]));
     let mut stream = connect(gateway.address, &config, "localhost")
         .await
         .unwrap();
@@ -143,102 +81,67 @@ async fn tls_serves_both_versions_of_http_with_the_certificate_of_the_host() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-#[tokio::test]
-async fn a_changed_certificate_is_taken_up_and_a_broken_one_is_not() {
-    let folder = tempfile::tempdir().unwrap();
-    certificate(folder.path(), "localhost");
-    let service = Service::echo().await;
-    let mut files = settings(folder.path(), "localhost", "a").to_vec();
-    files.push("tls.reload=10ms".to_owned());
-    let gateway = Gateway::with(service.address, &strs(&files));
-    let new = certificate(folder.path(), "localhost");
-    let config = Arc::new(client(&new, &[&TLS13], &["http/1.1"]));
-    let taken_up = async {
-        while connect(gateway.address, &config, "localhost")
-            .await
-            .is_err()
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(DEADLINE, taken_up).await.expect("it is taken up");
-    std::fs::write(folder.path().join("localhost.key"), "no key").unwrap();
-    for _ in 0..20 {
-        connect(gateway.address, &config, "localhost")
-            .await
-            .unwrap();
-    }
-}
-
+/// Browsers cut cookies into crumbs on HTTP/2 (RFC 9113 section 8.2.3); a service sees one line of any length.
 #[tokio::test]
 async fn http2_by_prior_knowledge_reaches_the_service_as_http1() {
     let service = Service::new(|request| async move {
-        let cookies: Vec<_> = request.headers().get_all("cookie").iter().collect();
-        text(format!("{cookies:?}"))
+        assert_eq!(request.version(), http::Version::HTTP_11);
+        let mut lines = request.headers().get_all("cookie").iter();
+        let line = lines.next().map_or("", |line| line.to_str().unwrap());
+        assert_eq!(lines.next(), None, "one line");
+        text(line.to_owned())
     })
     .await;
     let gateway = Gateway::with(service.address, &[]);
-    let request = get(format!(
-        "http://{}/{}/preview/",
-        gateway.address,
-        SessionId::random()
-    ))
-    .header("cookie", "a=1")
-    .header("cookie", "b=2");
-    let stream = TcpStream::connect(gateway.address).await.unwrap();
-    let answer = over_http2(stream, request.body(Full::default()).unwrap()).await;
-    assert_eq!(answer, r#"["a=1; b=2"]"#);
-}
-
-#[tokio::test]
-async fn a_balancer_that_is_trusted_says_who_comes() {
-    let service = Service::new(|request| async move {
-        let client = request.headers()["x-forwarded-for"].to_str().unwrap();
-        text(client.to_owned())
-    })
-    .await;
-    let proxied = ["proxy_protocol=true", "trusted_proxies={127.0.0.0/8}"];
-    let gateway = Gateway::with(service.address, &proxied);
-    let request = format!(
-        "GET /{}/preview/ HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
-        SessionId::random(),
-        gateway.address
-    );
-    let mut v2 =
-        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x0a\0\0\x01\x10\0\x01\xbb".to_vec();
-    v2.extend(request.as_bytes());
-    let v1 = format!("PROXY TCP4 203.0.113.7 10.0.0.1 4096 443\r\n{request}");
-    for bytes in [v1.as_bytes(), &v2] {
-        let answer = raw(gateway.address, bytes).await;
-        assert!(answer.ends_with("203.0.113.7"), "{answer}");
+    let path = format!("/{}/preview/", gateway.runs().await);
+    let mut kept = http2(&gateway).await;
+    for (count, length, status) in [
+        (2, 1, 200),
+        (60, 400, 200),
+        (1, 24_000, 200),
+        (60, 800, 431),
+    ] {
+        let crumbs = (0..count).map(|number| format!("c{number}={}", "x".repeat(length)));
+        let crumbs: Vec<String> = crumbs.collect();
+        let request = crumbs
+            .iter()
+            .fold(kept.ask("GET", &path), |request, crumb| {
+                request.header("cookie", crumb)
+            });
+        let answer = kept.send(request.body(nothing()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status, "{count} crumbs of {length}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        if status == 200 {
+            assert_eq!(body, crumbs.join("; "), "{count} crumbs of {length}");
+        }
     }
 }
 
+/// Over both versions of HTTP alike; of HTTP/2 the connection goes on.
 #[tokio::test]
-async fn a_balancer_that_is_not_trusted_is_not_served() {
+async fn a_head_that_is_too_large_is_refused() {
     let service = Service::echo().await;
-    let proxied = ["proxy_protocol=true", "trusted_proxies={10.0.0.0/8}"];
-    let gateway = Gateway::with(service.address, &proxied);
-    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
-    // A reset or an end, as the bytes arrive before or after the close.
-    let read = timeout(DEADLINE, stream.read(&mut [0; 16])).await.unwrap();
-    assert!(matches!(read, Ok(0) | Err(_)));
-}
-
-#[tokio::test]
-async fn clients_that_are_silent_or_trickle_are_closed() {
-    let service = Service::echo().await;
-    let gateway = Gateway::with(service.address, &["timeouts.handshake=100ms"]);
-    for begin in [
-        &b""[..],
-        b"PRI * HT",
-        b"GET / HT",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    ] {
-        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
-        stream.write_all(begin).await.unwrap();
-        let closed = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await;
-        closed.expect("it is closed").ok();
+    let gateway = Gateway::with(service.address, &["limits.head=8KiB"]);
+    let large = [("x".to_owned(), "y".repeat(12_000))];
+    let many: Vec<_> = (0..101).map(|n| (format!("x-{n}"), "y".into())).collect();
+    let mut kept = http2(&gateway).await;
+    for (fields, status) in [(&large[..], 431), (&many[..], 431), (&many[..90], 404)] {
+        let mut request = kept.ask("GET", "/nothing");
+        let mut head = format!(
+            "GET /nothing HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
+            gateway.address
+        );
+        for (name, value) in fields {
+            request = request.header(name, value);
+            head += &format!("{name}: {value}\r\n");
+        }
+        let answer = kept.send(request.body(nothing()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status);
+        let answer = raw(gateway.address, format!("{head}\r\n").as_bytes()).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
     }
 }
 
@@ -294,38 +197,15 @@ async fn connections_over_the_limit_are_closed_until_others_end() {
 async fn websockets_come_over_http2_too() {
     let service = Service::websocket_echo().await;
     let gateway = Gateway::with(service, &["shutdown.websockets=100ms"]);
-    let stream = TcpStream::connect(gateway.address).await.unwrap();
-    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .handshake(TokioIo::new(stream))
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    let connect = |protocol: &'static str| {
-        Request::connect(format!(
-            "http://{}/{}/chat/",
-            gateway.address,
-            SessionId::random()
-        ))
-        .extension(hyper::ext::Protocol::from_static(protocol))
-        .header("sec-websocket-version", "13")
-        .body(Full::<Bytes>::default())
-        .unwrap()
-    };
-    // The settings of the gateway say that it may be asked for; until they are here it may not.
-    let warm = get(format!("http://{}/nothing", gateway.address));
-    let answer = sender
-        .send_request(warm.body(Full::default()).unwrap())
-        .await;
-    assert_eq!(answer.unwrap().status(), 404);
-    let refused = timeout(DEADLINE, sender.send_request(connect("other"))).await;
-    assert!(!refused.unwrap().unwrap().status().is_success());
-    let answer = timeout(DEADLINE, sender.send_request(connect("websocket"))).await;
-    let answer = answer.unwrap().unwrap();
+    let mut kept = http2(&gateway).await;
+    let path = format!("/{}/chat/", SessionId::random());
+    assert_eq!(kept.get("/nothing").await.unwrap().status, 404);
+    let refused = kept.connect(&path, "other").await.unwrap();
+    assert!(!refused.status().is_success());
+    let answer = kept.connect(&path, "websocket").await.unwrap();
     assert_eq!(answer.status(), 200, "{:?}", answer.headers());
     assert!(!answer.headers().contains_key("sec-websocket-accept"));
-    let upgraded = timeout(DEADLINE, hyper::upgrade::on(answer)).await;
-    let io = TokioIo::new(upgraded.unwrap().unwrap());
-    let mut socket = WebSocketStream::from_raw_socket(io, Role::Client, None).await;
+    let mut socket = kept.websocket(&path).await.unwrap();
     for size in [1, 70_000, 1 << 20] {
         let message = Message::binary(vec![7; size]);
         socket.send(message.clone()).await.unwrap();

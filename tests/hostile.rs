@@ -3,6 +3,7 @@
 mod clients;
 mod limits;
 mod pods;
+mod slow;
 
 use std::{
     net::SocketAddr,
@@ -21,9 +22,7 @@ use crate::support::{DEADLINE, Gateway};
 /// A gateway with a running session whose services are at this address.
 async fn running(service: SocketAddr) -> (Gateway, SessionId) {
     let gateway = Gateway::with(service, &[]);
-    let id = SessionId::random();
-    gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
-    gateway.until_running(id).await;
+    let id = gateway.runs().await;
     (gateway, id)
 }
 

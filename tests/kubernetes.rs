@@ -2,12 +2,17 @@
 
 mod admission;
 mod alone;
+mod commands;
 mod cycles;
 mod faults;
+mod idle;
+mod import;
 mod life;
+mod limits;
 mod races;
 mod refusals;
 mod repair;
+mod retention;
 mod shape;
 mod steady;
 mod traffic;

@@ -1,189 +1,18 @@
 //! Who starts a session, who waits for it, who is refused: through a real listener.
 
+mod table;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
 use session_gateway::{
     activator::InstanceUid,
-    session::{Found, Intent, SessionId},
+    session::{Intent, SessionId},
 };
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::support::{Gateway, Reply, Service, client, long, sample, service::text, until};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Absent,
-    Stopped,
-    Vanished,
-    Starting,
-    Failed,
-    Ending,
-    Running,
-}
-
-/// What a request gets, and how many starts it causes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gets {
-    /// The service's answer.
-    Forwarded,
-    /// A page as 503, in this state.
-    Page(&'static str),
-    /// A problem document as 503, with this code.
-    Refused(&'static str),
-    /// The service's answer, after it was held.
-    Held,
-}
-
-const STATES: [State; 7] = [
-    State::Absent,
-    State::Stopped,
-    State::Vanished,
-    State::Starting,
-    State::Failed,
-    State::Ending,
-    State::Running,
-];
-
-/// README, "What a request gets": what each kind gets in each of the states, and how many starts it causes.
-#[rustfmt::skip]
-const TABLE: [(Intent, [(Gets, usize); 7]); 7] = {
-    use Gets::{Forwarded, Held, Page, Refused};
-    const STOPPED: Gets = Refused("session_stopped");
-    const FAILED: Gets = Refused("session_failed");
-    const BEGUN: (Gets, usize) = (Page("starting"), 1);
-    [
-        // In the order of STATES.
-        (Intent::Navigation, [BEGUN, BEGUN, BEGUN, (Page("starting"), 0), (Page("failed"), 0), (Page("stopping"), 0), (Forwarded, 0)]),
-        (Intent::Submission, [(Page("absent"), 0), (Page("stopped"), 0), (Page("vanished"), 0), (Page("starting"), 0), (Page("failed"), 0), (Page("stopping"), 0), (Forwarded, 0)]),
-        (Intent::Api, [(Held, 1), (Held, 1), (Held, 1), (Held, 0), (FAILED, 0), (Held, 1), (Forwarded, 0)]),
-        (Intent::Asset, [(STOPPED, 0), (STOPPED, 0), (Held, 1), (Held, 0), (FAILED, 0), (Held, 1), (Forwarded, 0)]),
-        (Intent::PageSocket, [(STOPPED, 0), (STOPPED, 0), (Held, 1), (Held, 0), (FAILED, 0), (Held, 1), (Forwarded, 0)]),
-        (Intent::ApiSocket, [(Held, 1), (Held, 1), (Held, 1), (Held, 0), (FAILED, 0), (Held, 1), (Forwarded, 0)]),
-        (Intent::Passive, [(STOPPED, 0), (STOPPED, 0), (STOPPED, 0), (Refused("session_starting"), 0), (FAILED, 0), (Refused("session_stopping"), 0), (Forwarded, 0)]),
-    ]
-};
-
-#[tokio::test]
-async fn every_request_gets_what_the_table_says_and_starts_what_it_may() {
-    let service = Service::echo().await;
-    let gateway = Gateway::with(service.address, &[]);
-    for (intent, row) in TABLE {
-        for (state, (gets, starts)) in STATES.into_iter().zip(row) {
-            let id = SessionId::random();
-            let ending = enter(&gateway, id, state).await;
-            let before = gateway.sessions.starts();
-            let (method, headers) = sample(intent);
-            let path = format!("/{id}/preview/x?y");
-            let cell = format!("{intent:?} while {state:?}");
-            if gets == Gets::Held {
-                let send = gateway.send(method, &path, &headers);
-                let release = async {
-                    gateway.until_held(id, 1).await;
-                    if let Some(uid) = ending {
-                        gateway.sessions.facts().gone(id, uid);
-                    }
-                    gateway.sessions.gate(true);
-                };
-                let (reply, ()) = tokio::join!(send, release);
-                assert_eq!(
-                    (reply.status, reply.text()),
-                    (StatusCode::OK, &*path),
-                    "{cell}"
-                );
-            } else {
-                check(
-                    &gateway.send(method, &path, &headers).await,
-                    gets,
-                    &path,
-                    method,
-                    &cell,
-                );
-            }
-            until(&format!("{starts} starts by {cell}"), || {
-                gateway.sessions.starts() - before >= starts
-            })
-            .await;
-            let under_way = gateway.slot(id).start.is_some() && state != State::Starting;
-            assert!(starts > 0 || !under_way, "a start by {cell}");
-            assert_eq!(
-                gateway.sessions.starts() - before,
-                starts,
-                "starts by {cell}"
-            );
-            gateway.sessions.gate(true);
-            gateway.sessions.fail(false);
-        }
-    }
-}
-
-/// Brings a session into a state; of one that is ending, which instance.
-async fn enter(gateway: &Gateway, id: SessionId, state: State) -> Option<InstanceUid> {
-    let sessions = &gateway.sessions;
-    sessions.gate(false);
-    match state {
-        State::Absent => {}
-        State::Stopped => sessions.record(id, Found::Stopped),
-        State::Vanished => sessions.record(id, Found::Vanished),
-        State::Starting => {
-            let before = sessions.starts();
-            gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
-            until("the start is under way", || sessions.starts() > before).await;
-        }
-        State::Failed => {
-            sessions.fail(true);
-            sessions.gate(true);
-            gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
-            until("the start has failed", || {
-                gateway.slot(id).failure.is_some()
-            })
-            .await;
-        }
-        State::Ending | State::Running => {
-            sessions.gate(true);
-            gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
-            gateway.until_running(id).await;
-            if state == State::Ending {
-                sessions.gate(false);
-                let uid = gateway.slot(id).instance.expect("it runs").uid();
-                sessions.facts().ending(id, uid);
-                return Some(uid);
-            }
-        }
-    }
-    None
-}
-
-fn check(reply: &Reply, gets: Gets, path: &str, method: &str, cell: &str) {
-    match gets {
-        Gets::Forwarded | Gets::Held => {
-            assert_eq!(reply.status, StatusCode::OK, "{cell}");
-            assert_eq!(
-                reply.text(),
-                if method == "HEAD" { "" } else { path },
-                "{cell}"
-            );
-        }
-        Gets::Page(state) => {
-            assert_eq!(
-                (reply.status, reply.state()),
-                (StatusCode::SERVICE_UNAVAILABLE, state),
-                "{cell}"
-            );
-            assert_eq!(reply.header("cache-control"), "no-store", "{cell}");
-            Uuid::parse_str(reply.header("x-request-id")).expect("a request id");
-        }
-        Gets::Refused(code) => {
-            assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{cell}");
-            assert_eq!(reply.header("session-gateway-code"), code, "{cell}");
-            if method != "HEAD" {
-                assert_eq!(reply.code(), code, "{cell}");
-            }
-            Uuid::parse_str(reply.header("x-request-id")).expect("a request id");
-        }
-    }
-}
 
 #[tokio::test]
 async fn refreshing_the_waiting_page_a_hundred_times_causes_one_start() {
@@ -321,4 +150,63 @@ async fn a_service_that_refuses_is_waited_for() {
         "{replies:?}"
     );
     assert_eq!(gateway.sessions.starts(), 0);
+}
+
+/// Starts that wait are told where they stand, on the page and to programs; one that is stopped leaves the queue.
+#[tokio::test]
+async fn a_start_that_waits_its_turn_tells_its_position_until_it_is_stopped() {
+    let service = Service::echo().await;
+    let settings = ["spawn.concurrent=1", "spawn.queue=3"];
+    let gateway = Gateway::with(service.address, &settings);
+    gateway.sessions.gate(false);
+    let ids: Vec<SessionId> = (0..5).map(|_| SessionId::random()).collect();
+    let navigation = sample(Intent::Navigation).1;
+    let open = async |id| {
+        gateway
+            .send("GET", &format!("/{id}/preview/"), &navigation)
+            .await
+    };
+    open(ids[0]).await;
+    until("the first is under way", || gateway.sessions.starts() == 1).await;
+    for (position, id) in (1..4).zip(&ids[1..]) {
+        open(*id).await;
+        gateway.until_at(*id, position).await;
+    }
+    open(ids[4]).await;
+    until("there is no room for more", || {
+        gateway.slot(ids[4]).failure.is_some()
+    })
+    .await;
+    assert!(open(ids[4]).await.text().contains("queue_full"));
+    let page = open(ids[2]).await;
+    assert!(
+        page.text().contains("number 2 in the queue"),
+        "{}",
+        page.text()
+    );
+    let status = format!("/{}/-/status", ids[2]);
+    let status = gateway.send("GET", &status, &[]).await;
+    let status: serde_json::Value = serde_json::from_slice(&status.body).unwrap();
+    for service in status["services"].as_array().unwrap() {
+        assert_eq!(
+            (&service["stage"], &service["position"]),
+            (&"queue".into(), &2.into()),
+            "{status}"
+        );
+    }
+    gateway
+        .send("POST", &format!("/{}/-/stop", ids[1]), &[])
+        .await;
+    gateway.until_at(ids[2], 1).await;
+    gateway.until_at(ids[3], 2).await;
+    assert!(gateway.slot(ids[1]).start.is_none());
+    gateway.sessions.gate(true);
+    for id in [ids[0], ids[2], ids[3]] {
+        gateway.until_running(id).await;
+    }
+    assert_eq!(
+        gateway.sessions.starts(),
+        3,
+        "what was stopped was not started"
+    );
 }

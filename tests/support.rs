@@ -8,14 +8,18 @@
 pub mod client;
 pub mod cluster;
 mod gateway;
+pub mod kept;
+pub mod kit;
 pub mod processes;
 pub mod serve;
 pub mod service;
+pub mod tls;
 
 use std::time::Duration;
 
 pub use client::{Reply, raw, sample};
 pub use gateway::Gateway;
+pub use kept::{Kept, Way};
 pub use service::Service;
 
 /// Ten times what anything here should take.

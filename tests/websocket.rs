@@ -1,6 +1,7 @@
 //! Websockets: bytes pass as they are, both ways, and each end is passed on.
 
 mod ends;
+mod memory;
 
 use std::net::SocketAddr;
 
@@ -8,7 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use session_gateway::session::SessionId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_tungstenite::{
@@ -19,29 +20,26 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::support::{DEADLINE, Gateway, Service, long, until};
+use crate::support::{
+    DEADLINE, Gateway, Service, long,
+    service::{Bare, head},
+    until,
+};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// A service that takes every connection's head, switches, and leaves the socket to the test.
-struct Switching(TcpListener);
+struct Switching(Bare);
 
 impl Switching {
     async fn new() -> (Self, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        (Self(listener), address)
+        let (bare, address) = Bare::new().await;
+        (Self(bare), address)
     }
 
-    /// The next connection that asks to switch, and its head; probes hang up before they ask.
+    /// The next connection that asks to switch, and its head.
     async fn asked(&self) -> (TcpStream, String) {
-        loop {
-            let (mut stream, _) = self.0.accept().await.unwrap();
-            let head = head(&mut stream).await;
-            if !head.is_empty() {
-                return (stream, head);
-            }
-        }
+        self.0.asked().await
     }
 
     async fn next(&self) -> TcpStream {
@@ -54,18 +52,6 @@ impl Switching {
         stream.write_all(answer.as_bytes()).await.unwrap();
         stream
     }
-}
-
-/// Reads a head, byte by byte so that nothing behind it is taken; empty if the other side hangs up.
-async fn head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => break,
-        }
-    }
-    String::from_utf8(head).unwrap()
 }
 
 fn handshake(gateway: &Gateway, path: &str) -> String {
@@ -105,9 +91,7 @@ async fn running(address: SocketAddr) -> (Gateway, SessionId) {
 
 async fn running_with(address: SocketAddr, settings: &[&str]) -> (Gateway, SessionId) {
     let gateway = Gateway::with(address, settings);
-    let id = SessionId::random();
-    gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
-    gateway.until_running(id).await;
+    let id = gateway.runs().await;
     (gateway, id)
 }
 

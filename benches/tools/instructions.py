@@ -47,6 +47,17 @@ def gateway(setting, profile: str) -> Path:
     return setting.target / profile / "session-gateway"
 
 
+def lookup(setting) -> Path:
+    """The program of the lookups, built. A bench has no name of its own but in what cargo says."""
+    words = ["--locked", "--no-run", "--bench", "lookup", "--message-format", "json"]
+    ended = setting.cargo("bench", *words, CARGO_TARGET_DIR=str(setting.target))
+    said = [json.loads(line) for line in ended.output.splitlines() if line.startswith("{")]
+    found = [one["executable"] for one in said if one.get("executable") and one["target"]["name"] == "lookup"]
+    if ended.code != 0 or not found:
+        raise SystemExit(ended.output)
+    return Path(found[0])
+
+
 class Counted(Bench):
     """A bench whose gateway runs under callgrind."""
 

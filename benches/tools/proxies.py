@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import uuid
@@ -36,6 +37,10 @@ class Proxy:
     process: subprocess.Popen
     # The processes whose work is a proxy's own: for the gateway not the services that it started.
     pids: list[int]
+    # Where it takes HTTP/2 from clients that know beforehand.
+    http2: str = ""
+    # The file of its certificate, if it speaks TLS.
+    certificate: str = ""
 
     def cpu(self) -> int:
         """CPU nanoseconds so far, from each process's own clock: /proc counts in steps of 10 ms."""
@@ -48,11 +53,12 @@ class Proxy:
 
     def check(self) -> None:
         """One answer before anything is timed: its status, its body, and that forwarding headers are sent."""
-        head = fetch(self.address, f"{PATH}/headers").decode().lower()
-        for field in ["x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http", "x-forwarded-host: "]:
+        head = fetch(self.address, f"{PATH}/headers", self.certificate).decode().lower()
+        scheme = "https" if self.certificate else "http"
+        for field in ["x-forwarded-for: 127.0.0.1", f"x-forwarded-proto: {scheme}\r", "x-forwarded-host: "]:
             if field not in head and self.name != "chp":
                 raise SystemExit(f"{self.name} does not send {field}:\n{head}")
-        if fetch(self.address, f"{PATH}/4096") != b"x" * 4096:
+        if fetch(self.address, f"{PATH}/4096", self.certificate) != b"x" * 4096:
             raise SystemExit(f"{self.name} answers with another body")
 
     def end(self) -> None:
@@ -65,10 +71,16 @@ class Proxy:
             self.process.wait()
 
 
-def fetch(address: str, path: str) -> bytes:
-    """The body of a 200."""
+def fetch(address: str, path: str, certificate: str = "") -> bytes:
+    """The body of a 200; with a certificate by TLS."""
     host, port = address.split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
+    if certificate:
+        context = ssl.create_default_context(cafile=certificate)
+        # Its name is that of this machine, its address is a number.
+        context.check_hostname = False
+        connection = http.client.HTTPSConnection(host, int(port), timeout=PATIENCE, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
     connection.request("GET", path)
     answer = connection.getresponse()
     body = answer.read()
@@ -120,12 +132,27 @@ class Bench:
         # Of each cell, the load's CPU as a part of the proxy's; and half of saturation, once it is known.
         self.loads: list[float] = []
         self.half = 0
+        # The program of the lookups, if they are to be measured.
+        self.lookup: Path | None = None
         os.environ["BENCH_FOLDER"] = str(folder)
 
     def address(self) -> str:
         """A free one of this machine alone."""
         self.next += 1
         return f"127.0.0.1:{self.next}"
+
+    def certificate(self) -> tuple[str, str]:
+        """A certificate as most have them, and its key."""
+        file, key = self.folder / "bench.crt", self.folder / "bench.key"
+        if not file.exists():
+            config = self.folder / "openssl.cnf"
+            config.write_text("[req]\ndistinguished_name = name\nx509_extensions = own\nprompt = no\n"
+                              "[name]\nCN = localhost\n"
+                              "[own]\nsubjectAltName = DNS:localhost\nbasicConstraints = CA:FALSE\n")
+            curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+            subprocess.run([debian("openssl"), "req", "-x509", *curve, "-noenc", "-config", config, "-days", "2",
+                            "-keyout", key, "-out", file], check=True, capture_output=True)
+        return str(file), str(key)
 
     def proxy(self, name: str) -> Proxy:
         """The proxy of this name."""
@@ -168,11 +195,16 @@ class Bench:
             "local": {"data": str(self.folder / f"{name}.data"), "grace": "1s", "services": service},
             "log": {"level": "warn"}, "spawn": {"hold": "20s"}, "shutdown": {"grace": "2s"},
         }
+        certificate = ""
+        if name.endswith("-tls"):
+            certificate, key = self.certificate()
+            config["tls"] = {"certificates": {"bench": {"certificate": certificate, "key": key}}}
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(config))
         made = start(name, address, self.gateway, "serve", "--config", file)
+        made.http2, made.certificate = address, certificate
         try:
-            fetch(address, f"{PATH}/128")
+            fetch(address, f"{PATH}/128", certificate)
         except BaseException:
             made.end()
             raise
@@ -181,8 +213,12 @@ class Bench:
         return made
 
     def nginx(self, name: str) -> Proxy:
-        """One worker, a pool to the backend, no log; `-big` with buffers as large as the gateway's."""
-        address, pid = self.address(), self.folder / f"{name}.pid"
+        """One worker, a pool to the backend, no log; `-big` with large buffers, `-tls` with a certificate."""
+        address, http2, pid = self.address(), self.address(), self.folder / f"{name}.pid"
+        certificate, tls = "", ""
+        if name.endswith("-tls"):
+            certificate, key = self.certificate()
+            tls = f"ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;"
         entries = "\n".join(f"    {uuid.uuid5(uuid.NAMESPACE_URL, str(at))} session;" for at in range(1000))
         big = ("proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;"
                if name.endswith("-big") else "")
@@ -200,7 +236,8 @@ http {{
   }}
   map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
   server {{
-    listen {address} backlog=8192; client_body_temp_path {self.folder}/{name}.body;
+    listen {address} {"ssl" if tls else ""} backlog=8192; listen {http2} http2; {tls}
+    client_body_temp_path {self.folder}/{name}.body;
     proxy_temp_path {self.folder}/{name}.temp;
     location ~ ^/(?<uuid>[0-9a-f-]+)/(preview|chat|vscode)(/|$) {{
       if ($session = '') {{ return 404; }}
@@ -213,7 +250,9 @@ http {{
   }}
 }}
 """)
-        return start(name, address, debian("nginx"), "-e", "stderr", "-c", config, of_children=True)
+        made = start(name, address, debian("nginx"), "-e", "stderr", "-c", config, of_children=True)
+        made.http2, made.certificate = http2, certificate
+        return made
 
     def haproxy(self, name: str) -> Proxy:
         """One thread, connections to the backend shared by all, no log; `-big` with larger buffers."""
@@ -263,11 +302,11 @@ backend session
         return start(name, address, install.node(), program, *ports, NODE_ENV="production")
 
 
-def client(load: Path, proxy: Proxy | str, **asked: object) -> dict:
-    """Runs the client to its end; whatever it finds wrong ends the whole run."""
+def client(load: Path, proxy: Proxy | str, program: str = "client", **asked: object) -> dict:
+    """Runs a client to its end; whatever it finds wrong ends the row."""
     address = proxy if isinstance(proxy, str) else proxy.address
     words = [f"{key}={value}" for key, value in {"to": address, **asked}.items()]
-    ended = subprocess.run(["prlimit", f"--nofile={FILES}", "taskset", "-c", LOAD_CORE, load, "client", *words],
+    ended = subprocess.run(["prlimit", f"--nofile={FILES}", "taskset", "-c", LOAD_CORE, load, program, *words],
                            capture_output=True, text=True, timeout=180)
     if ended.returncode != 0:
         raise Unavailable(f"{address}: {' '.join(words)}: {ended.stderr.strip()[-400:]}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from proxies import FILES, LOAD_CORE, PATH, Bench, Proxy, client
+from proxies import FILES, LOAD_CORE, PATH, PROXY_CORE, Bench, Proxy, client
 from shell import Unavailable
 
 OURS = "gateway"
@@ -33,6 +34,8 @@ class Row:
     peers: list[Peer]
     # Of the must: a ratio to the peer's figure, or a figure.
     is_absolute: bool = False
+    # Of a program alone: the cell is given the peer's name.
+    needs_proxy: bool = True
     # Proxies cannot be measured again in the state that the first measurement left: few rounds, each of a new process.
     is_fresh: bool = False
 
@@ -104,8 +107,33 @@ def events(bench: Bench, proxy: Proxy, quick: bool) -> float:
     return said["p99_us"] / 1000
 
 
+def events_http2(bench: Bench, proxy: Proxy, quick: bool) -> float:
+    """The same on ten streams of one connection of HTTP/2."""
+    count = 200 if quick else 500
+    return client(bench.load, proxy.http2, "events", path=f"{PATH}/sse", connections=10, count=count)["p99_us"] / 1000
+
+
+def handshakes(bench: Bench, proxy: Proxy, quick: bool) -> float:
+    """CPU of a TLS connection with one request on it: TLS 1.3, one cipher and one key exchange, nothing resumed."""
+    secure = bench.proxy(f"{proxy.name}-tls")
+    asked = {"program": "tls", "path": f"{PATH}/128", "connections": 8}
+    client(bench.load, secure, count=50, **asked)
+    return cpu(bench, secure, 400 if quick else 1500, **asked)
+
+
+def lookup(bench: Bench, peer: str, _: bool) -> float:
+    """Nanoseconds to find one of 100,000 sessions; of the peer, one of ten."""
+    sessions = "100000" if peer == OURS else "10"
+    ended = subprocess.run(["taskset", "-c", PROXY_CORE, bench.lookup, sessions], capture_output=True, text=True,
+                           timeout=120, check=True)
+    return json.loads(ended.stdout)["ns"]
+
+
 def neighbours(bench: Bench, proxy: Proxy, quick: bool) -> float:
-    """How many times the p99 of a healthy client is what it was, once 200 others read and 200 write slowly."""
+    """How many times the p99 of a healthy client is what it was, once 200 others read and 200 write slowly.
+
+    They are timed once nothing moves any more of what the readers asked for: until then all are busy with that.
+    """
     asked = {"path": f"{PATH}/128", "connections": 8, "count": 4000 if quick else 12_000, "rate": 2000}
     alone = client(bench.load, proxy, **asked)["p99_us"]
     with spawned(bench, "slow", proxy.address, PATH, "200"):
@@ -142,10 +170,13 @@ ROWS = [
     Row("body_1m", "us", requests(1 << 20, 32, 900), BIG),
     Row("ws_64", "us", messages, [Peer("nginx", 1.1, 0.95), Peer("haproxy", 1.0, 0.85)]),
     Row("ws_bulk", "ms/GB", bulk, [Peer("haproxy-big", 1.0, 0.6)]),
+    Row("tls_new", "us", handshakes, [Peer("nginx", 1.0, 0.75)]),
     Row("latency_half", "us", half, [Peer("nginx", 1.5, 1.0)]),
     Row("chp", "us", requests(128, 32, 6_000), [Peer("chp", 0.15, 0.083)]),
     Row("ws_memory", "KiB", idle(64, 2000, 9000), [Peer("haproxy", 4.0, 2.0)], is_absolute=True, is_fresh=True),
     Row("ws_memory_burst", "KiB", idle(2000, 2000, 2000), [Peer("haproxy", 6.0, 3.0)], is_absolute=True, is_fresh=True),
+    Row("lookup_100k", "ns", lookup, [Peer("of-10", 1000.0, 100.0)], is_absolute=True, needs_proxy=False),
     Row("sse_lag", "ms", events, [Peer("nginx", 20.0, 5.0)], is_absolute=True),
+    Row("sse_lag_http2", "ms", events_http2, [Peer("nginx", 20.0, 5.0)], is_absolute=True),
     Row("slow_neighbours", "times", neighbours, [Peer("nginx", 2.0, 1.0)], is_absolute=True),
 ]

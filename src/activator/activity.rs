@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_secs(60);
 
 impl Activator {
     /// Stamps the use of sessions and forgets old failures, until the process ends.
-    pub(super) async fn keep(self: Arc<Self>) {
+    pub(super) async fn note(self: Arc<Self>) {
         let mut stamped: HashMap<InstanceUid, Instant> = HashMap::new();
         let mut ticks = interval(EVERY);
         loop {

@@ -18,6 +18,49 @@ pub struct SpawnConfig {
     pub held: usize,
     /// How many sessions are started at a time.
     pub concurrent: usize,
+    /// How many starts wait for their turn at most.
+    pub queue: usize,
+    /// How many sessions there may be, and how often they may be started.
+    pub limits: StartLimits,
+}
+
+/// How many sessions there may be, and how often they may be started. `usize::MAX`: any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartLimits {
+    /// In all.
+    pub sessions: usize,
+    /// Of one user.
+    pub sessions_per_user: usize,
+    /// Of one user's, within a minute.
+    pub starts_per_user: usize,
+    /// From one address, within a minute.
+    pub starts_per_client: usize,
+}
+
+impl Default for StartLimits {
+    fn default() -> Self {
+        Self {
+            sessions: usize::MAX,
+            sessions_per_user: usize::MAX,
+            starts_per_user: usize::MAX,
+            starts_per_client: usize::MAX,
+        }
+    }
+}
+
+impl StartLimits {
+    fn read(section: &mut Section<'_>) -> Self {
+        let mut most = |key, range| match section.integer(key, range) {
+            0 => usize::MAX,
+            most => most,
+        };
+        Self {
+            sessions: most("sessions", 0..=1_000_000),
+            sessions_per_user: most("sessions_per_user", 0..=1_000_000),
+            starts_per_user: most("starts_per_user", 0..=10_000),
+            starts_per_client: most("starts_per_client", 0..=10_000),
+        }
+    }
 }
 
 impl SpawnConfig {
@@ -32,9 +75,13 @@ impl SpawnConfig {
         let config = Self {
             trigger: section.choice("trigger", &triggers),
             hold: section.duration("hold"),
-            timeout: section.duration("timeout"),
+            timeout: section.timeout("timeout"),
             held: section.integer("held", 1..=1_000_000),
             concurrent: section.integer("concurrent", 1..=10_000),
+            queue: section.integer("queue", 0..=100_000),
+            limits: section
+                .section("limits", StartLimits::read)
+                .unwrap_or_default(),
         };
         section.check(&["hold", "timeout"], config.hold <= config.timeout, || {
             format!(

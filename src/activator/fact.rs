@@ -2,6 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use jiff::Timestamp;
+use tracing::warn;
+
 use super::{instance::InstanceUid, table::Table};
 use crate::session::{Reason, Service, SessionId, Stage};
 
@@ -18,8 +21,12 @@ pub enum Fact {
     Gone(SessionId, InstanceUid),
     /// This replica begins a start.
     Begun(SessionId),
+    /// The session belongs to this user.
+    Owner(SessionId, Arc<str>),
     /// The start under way waits for this now.
     Stage(SessionId, Stage),
+    /// The start under way is at this position in the queue, from 1.
+    Position(SessionId, usize),
     /// The start under way ended well: all was asked for.
     Done(SessionId),
     /// The start under way failed.
@@ -36,6 +43,8 @@ pub enum Fact {
     Broke(SessionId, InstanceUid, Service, Arc<Reason>),
     /// The service has been started again.
     Mended(SessionId, InstanceUid, Service),
+    /// That very instance will be stopped at this time, or will not be any more.
+    Announced(SessionId, InstanceUid, Option<Timestamp>),
 }
 
 /// Where an incarnation stands that does not run.
@@ -61,7 +70,9 @@ impl Fact {
             | Self::Ending(id, ..)
             | Self::Gone(id, ..)
             | Self::Begun(id)
+            | Self::Owner(id, ..)
             | Self::Stage(id, ..)
+            | Self::Position(id, ..)
             | Self::Done(id)
             | Self::Failed(id, ..)
             | Self::Forgiven(id)
@@ -69,7 +80,8 @@ impl Fact {
             | Self::Closed(id, ..)
             | Self::Late(id, ..)
             | Self::Broke(id, ..)
-            | Self::Mended(id, ..) => *id,
+            | Self::Mended(id, ..)
+            | Self::Announced(id, ..) => *id,
         }
     }
 
@@ -93,6 +105,14 @@ impl Facts {
 
     /// An incarnation is there and does not run, or does not run any more.
     pub fn pending(&self, id: SessionId, uid: InstanceUid, progress: Progress) {
+        if let Progress::Stuck(reason) = &progress {
+            // What keeps it is told in changing words, again and again.
+            let slot = self.0.slot(id);
+            if slot.stuck(uid).map(Reason::code) != Some(reason.code()) {
+                let (code, detail) = (reason.code(), reason.detail());
+                warn!(session = %id, code, %reason, detail, "session does not run");
+            }
+        }
         self.0.apply(Fact::Pending(id, uid, progress));
     }
 
@@ -104,6 +124,11 @@ impl Facts {
     /// That very instance is gone.
     pub fn gone(&self, id: SessionId, uid: InstanceUid) {
         self.0.apply(Fact::Gone(id, uid));
+    }
+
+    /// The session, of which something is known already, belongs to this user.
+    pub fn owner(&self, id: SessionId, user: &str) {
+        self.0.apply(Fact::Owner(id, user.into()));
     }
 
     /// The start under way waits for this now.
@@ -120,6 +145,11 @@ impl Facts {
     /// The service has been started again, at the same address.
     pub fn mended(&self, id: SessionId, uid: InstanceUid, service: Service) {
         self.0.apply(Fact::Mended(id, uid, service));
+    }
+
+    /// That very instance will be stopped at this time unless it is used before, or will not be any more.
+    pub fn announced(&self, id: SessionId, uid: InstanceUid, stop: Option<Timestamp>) {
+        self.0.apply(Fact::Announced(id, uid, stop));
     }
 
     /// The table holds all that the spawner knows.

@@ -4,7 +4,10 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU16, AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
@@ -12,7 +15,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
-use crate::session::{Service, SessionId};
+use crate::session::{InputRule, Service, SessionId};
 
 /// The identity of one incarnation: of a pod, or of one start of local processes. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,20 +32,31 @@ pub struct Instance {
     since: Instant,
     open: AtomicU32,
     leases: AtomicU32,
+    /// Those among them that are no use by themselves.
+    resting: AtomicU32,
     tunnels: AtomicU32,
+    /// Which window of its websockets' frames it is.
+    window: AtomicU16,
+    /// How many frames in it may be somebody's work, over all of them.
+    heard: AtomicU32,
+    /// There was work in a websocket since it was last asked for.
+    worked: AtomicBool,
+    /// Told when that comes to be so.
+    work: Notify,
     /// Milliseconds after `since`; 0: never.
     used: AtomicU64,
     ended: AtomicBool,
     end: Notify,
 }
 
-/// The right to send to one service of a running instance, and the only handle to it. Counts as use while it lives:
-/// the body or the tunnel of a request holds it to its end.
+/// The right to send to one service of a running instance, and the only handle to it. Counts as use while it lives,
+/// unless it [rests](Self::rest): the body or the tunnel of a request holds it to its end.
 #[derive(Debug)]
 #[must_use]
 pub struct Lease {
     instance: Arc<Instance>,
     service: Service,
+    rests: bool,
 }
 
 impl Instance {
@@ -57,7 +71,12 @@ impl Instance {
             since: Instant::now(),
             open: AtomicU32::new(0),
             leases: AtomicU32::new(0),
+            resting: AtomicU32::new(0),
             tunnels: AtomicU32::new(0),
+            window: AtomicU16::new(0),
+            heard: AtomicU32::new(0),
+            worked: AtomicBool::new(false),
+            work: Notify::new(),
             used: AtomicU64::new(0),
             ended: AtomicBool::new(false),
             end: Notify::new(),
@@ -157,17 +176,51 @@ impl Instance {
         self.tunnels.load(Relaxed)
     }
 
-    /// When it was last used: now, while a lease of it lives. `None` if it never was.
+    /// When it was last used: now, while a lease of it lives that does not rest. `None` if it never was.
     #[must_use]
     pub fn last_used(&self) -> Option<Instant> {
-        if self.leases() > 0 {
+        // Twice, or a lease that ends in between would hide another one.
+        let resting = self.resting.load(Acquire);
+        if self.leases.load(Acquire) > resting || self.resting.load(Acquire) != resting {
             return Some(Instant::now());
+        }
+        if self.worked.swap(false, Relaxed) {
+            self.touch();
         }
         let used = self.used.load(Relaxed);
         (used > 0).then(|| self.since + Duration::from_millis(used))
     }
 
-    fn touch(&self) {
+    /// Which window of its websockets' frames it is: see [`crate::session::Spell`].
+    #[must_use]
+    pub fn window(&self) -> u16 {
+        self.window.load(Relaxed)
+    }
+
+    /// The next window begins.
+    pub(super) fn next_window(&self) {
+        self.heard.store(0, Relaxed);
+        self.window.fetch_add(1, Relaxed);
+    }
+
+    /// So many more frames came over a websocket that may be somebody's work. Reads no clock: it may be said with each.
+    pub fn heard(&self, frames: u16, rule: InputRule) {
+        if self.worked.load(Relaxed) {
+            return;
+        }
+        let frames = u32::from(frames);
+        if self.heard.fetch_add(frames, Relaxed) + frames >= rule.frames.into() {
+            self.worked.store(true, Relaxed);
+            self.work.notify_one();
+        }
+    }
+
+    /// Waits for work in a websocket. For one waiter.
+    pub(super) async fn worked(&self) {
+        self.work.notified().await;
+    }
+
+    pub(super) fn touch(&self) {
         let now = u64::try_from(self.since.elapsed().as_millis())
             .unwrap_or(u64::MAX)
             .max(1);
@@ -178,8 +231,11 @@ impl Instance {
 impl Lease {
     pub(super) fn new(instance: Arc<Instance>, service: Service) -> Self {
         instance.leases.fetch_add(1, Relaxed);
-        instance.touch();
-        Self { instance, service }
+        Self {
+            instance,
+            service,
+            rests: false,
+        }
     }
 
     /// The instance it is a lease of.
@@ -192,6 +248,15 @@ impl Lease {
     #[must_use]
     pub fn service(&self) -> Service {
         self.service
+    }
+
+    /// From here on it is held and is no use by itself: somebody listens, and nobody may be there.
+    pub fn rest(&mut self) {
+        if !self.rests {
+            self.rests = true;
+            self.instance.touch();
+            self.instance.resting.fetch_add(1, Release);
+        }
     }
 
     /// Where to connect.
@@ -217,8 +282,15 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.instance.leases.fetch_sub(1, Relaxed);
+        if self.rests {
+            // In this order, or it would be taken for use in between.
+            self.instance.leases.fetch_sub(1, Release);
+            self.instance.resting.fetch_sub(1, Release);
+            return;
+        }
+        // First: as long as it is counted, its instance is in use now.
         self.instance.touch();
+        self.instance.leases.fetch_sub(1, Release);
     }
 }
 

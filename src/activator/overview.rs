@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Activator, SpawnError, phase};
+use super::{Activator, Seen, Slot, SpawnError, phase};
 use crate::session::{Phase, Service, Services, SessionId, clock};
 
 /// Where a session and each of its services stand.
@@ -19,6 +19,8 @@ pub struct Overview {
     pub services: Vec<(Service, Phase, Option<SocketAddr>)>,
     /// When it was last used, if that is known.
     pub used: Option<Timestamp>,
+    /// When it will be stopped unless it is used before, if that is announced.
+    pub stop: Option<Timestamp>,
 }
 
 impl Activator {
@@ -32,30 +34,55 @@ impl Activator {
         services: &Services,
     ) -> Result<Overview, SpawnError> {
         let seen = self.look(id).await?;
-        let slot = self.table().slot(id);
-        let now = Instant::now();
-        let instance = slot.instance.as_ref();
+        Ok(self.overview_of(id, &seen, services))
+    }
+
+    /// The same, where its record has been read already.
+    #[must_use]
+    pub fn overview_of(&self, id: SessionId, seen: &Seen, services: &Services) -> Overview {
+        let (slot, now) = (self.table().slot(id), Instant::now());
         let stands = |service| phase(&slot, service, now).unwrap_or(Phase::Idle(seen.found));
-        let services: Vec<_> = services
-            .iter()
-            .map(|(service, _)| {
-                (
-                    service,
-                    stands(service),
-                    instance.map(|one| one.address(service)),
-                )
-            })
-            .collect();
-        let phases: Vec<Phase> = services.iter().map(|(_, phase, _)| phase.clone()).collect();
-        let used = instance
-            .and_then(|instance| instance.last_used())
-            .map(clock::at)
-            .or(seen.used);
-        Ok(Overview {
+        let phases = services.iter().map(|(service, _)| stands(service));
+        Overview::of(id, &slot, phases.collect(), seen.used)
+    }
+}
+
+impl Overview {
+    /// Puts together what is known of a session; `phases` is by [`Service::index`], `used` what its record says.
+    pub(super) fn of(
+        id: SessionId,
+        slot: &Slot,
+        phases: Vec<Phase>,
+        used: Option<Timestamp>,
+    ) -> Self {
+        let instance = slot.instance.as_ref();
+        let state = super::overall(&phases);
+        let services = Service::first(phases.len()).zip(phases);
+        let services = services.map(|(service, phase)| {
+            let address = instance.map(|instance| instance.address(service));
+            (service, phase, address)
+        });
+        Self {
             id,
-            state: super::overall(&phases),
-            services,
-            used,
-        })
+            state,
+            services: services.collect(),
+            used: instance
+                .and_then(|instance| instance.last_used())
+                .map(clock::at)
+                .or(used),
+            stop: slot.stop,
+        }
+    }
+
+    /// Whether it tells the same as the other, but for when the session was used.
+    pub(super) fn says_what(&self, other: &Self) -> bool {
+        let phases = |one: &Self| {
+            one.services
+                .iter()
+                .map(|(_, phase, _)| phase.clone())
+                .collect()
+        };
+        let (own, others): (Vec<_>, Vec<_>) = (phases(self), phases(other));
+        (self.stop, own) == (other.stop, others)
     }
 }

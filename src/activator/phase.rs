@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::slot::{Slot, Standing};
+use super::slot::{Begun, Slot, Standing};
 use crate::session::{Found, Intent, Phase, Service, Stage};
 
 /// Which requests may start a session that was never started or was stopped (`spawn.trigger`).
@@ -50,37 +50,45 @@ pub fn phase(slot: &Slot, service: Service, now: Instant) -> Option<Phase> {
     };
     Some(match (slot.broken(service), slot.start) {
         _ if instance.is_open(service) => Phase::Running,
-        (Some(_), Some((stage, since))) => Phase::Starting { stage, since },
+        (Some(_), Some(start)) => under_way(slot, start),
         (Some(failure), None) if now < failure.retry_at => Phase::Failed(failure.clone()),
         // It should run and does not: like a session whose instance is gone.
         (Some(_), None) => Phase::Idle(Found::Vanished),
         (None, start) => {
-            let since = start.map_or(instance.since(), |(_, since)| since);
-            Phase::Starting {
-                stage: Stage::Port,
-                since,
-            }
+            let since = start.map_or(instance.since(), |start| start.since);
+            starting(slot, Stage::Port, since, None)
         }
     })
 }
 
+/// A start of this replica.
+fn under_way(slot: &Slot, start: Begun) -> Phase {
+    starting(slot, start.stage, start.since, start.position)
+}
+
+/// It waits for this. `since` is for want of a course.
+fn starting(slot: &Slot, stage: Stage, since: Instant, position: Option<usize>) -> Phase {
+    let course = slot.course.clone();
+    Phase::Starting {
+        stage,
+        since: course.as_ref().map_or(since, |course| course.since()),
+        position,
+        course,
+    }
+}
+
 /// What a session without a running instance is.
 fn idle(slot: &Slot, now: Instant) -> Option<Phase> {
-    match (&slot.start, &slot.pending) {
-        (Some((stage, since)), pending) => {
-            let reached = pending.as_ref().map(|pending| &pending.stands);
-            let stage = match reached {
-                Some(Standing::Waits(reached)) => *stage.max(reached),
-                _ => *stage,
-            };
-            let since = *since;
-            Some(Phase::Starting { stage, since })
+    match (slot.start, &slot.pending) {
+        (Some(mut start), pending) => {
+            if let Some(Standing::Waits(reached)) = pending.as_ref().map(|pending| &pending.stands)
+            {
+                start.reach(start.stage.max(*reached));
+            }
+            Some(under_way(slot, start))
         }
         (None, Some(pending)) => Some(match &pending.stands {
-            Standing::Waits(stage) => Phase::Starting {
-                stage: *stage,
-                since: pending.since,
-            },
+            Standing::Waits(stage) => starting(slot, *stage, pending.since, None),
             Standing::Stuck(failure) if now < failure.retry_at => Phase::Failed(failure.clone()),
             // It may be made by another plan now: a start looks.
             Standing::Stuck(_) => Phase::Idle(Found::Vanished),

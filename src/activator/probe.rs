@@ -10,6 +10,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
+use tracing::warn;
 
 use super::{
     fact::Fact,
@@ -95,11 +96,13 @@ async fn until_open(table: &Table, probe: &dyn Probe, port: &ToProbe, late: Dura
         let waited = begun.elapsed();
         if waited >= late && !told {
             told = true;
-            let reason = Reason::NotListening {
+            let reason = Arc::new(Reason::NotListening {
                 port: address.port(),
                 after: late,
-            };
-            table.apply(Fact::Late(id, uid, service, Arc::new(reason)));
+            });
+            if table.apply(Fact::Late(id, uid, service, Arc::clone(&reason))) {
+                warn!(session = %id, code = reason.code(), %reason, "service does not answer");
+            }
         }
         sleep((waited / PATIENCE).clamp(FIRST_PAUSE, LAST_PAUSE)).await;
     }

@@ -2,21 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
     fact::Progress,
     instance::{Instance, InstanceUid},
     table::Waiters,
+    tally::{Counted, Place},
 };
-use crate::session::{Failure, Reason, Service, Stage};
+use crate::session::{Course, Failure, Reason, Service, Stage};
 
 /// First pause after a failure; doubled with each further one in a row.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// Longest pause after failures: a person who mends the cause elsewhere and reloads should not wait longer.
 pub(super) const LAST_RETRY: Duration = Duration::from_secs(300);
 
-/// The pause while what runs sessions cannot be reached: no session is at fault, and it is asked at most so often.
+/// The pause while what runs sessions, or says what they are made from, cannot be reached: no session is at fault, and
+/// it is asked at most so often.
 const SOON: Duration = Duration::from_secs(1);
 
 /// What the facts say of one session. Cheap to clone.
@@ -26,16 +29,35 @@ pub struct Slot {
     pub instance: Option<Arc<Instance>>,
     /// Whether the instance is being ended.
     pub ending: bool,
+    /// When the instance will be stopped, unless it is used before.
+    pub stop: Option<Timestamp>,
     /// What does not run: not yet, not any more, or not at all.
     pub pending: Option<Pending>,
-    /// The start under way in this replica: what it waits for, and since when.
-    pub start: Option<(Stage, Instant)>,
+    /// The start under way in this replica.
+    pub start: Option<Begun>,
+    /// How far it has come on its way to running, as long as it is on that way.
+    pub course: Option<Arc<Course>>,
     /// The last start, if it failed.
     pub failure: Option<Failure>,
+    /// What that one waited for when it failed.
+    pub failed_at: Option<Stage>,
     /// Services of the instance that failed.
     pub broken: Vec<Broken>,
+    /// The user it belongs to, where that is known.
+    pub owner: Option<Arc<str>>,
     /// Those who wait for a change of this session.
     pub waiters: Arc<Waiters>,
+}
+
+/// A start under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// What it waits for.
+    pub stage: Stage,
+    /// Since when it is under way.
+    pub since: Instant,
+    /// Its position in the queue, from 1, while it waits there.
+    pub position: Option<usize>,
 }
 
 /// An incarnation that is there and does not run.
@@ -71,6 +93,25 @@ pub struct Broken {
     pub mended: bool,
 }
 
+impl Begun {
+    pub(super) fn at(now: Instant) -> Self {
+        Self {
+            stage: Stage::Queue,
+            since: now,
+            position: None,
+        }
+    }
+
+    /// It waits for this now; whether that is news.
+    pub(super) fn reach(&mut self, stage: Stage) -> bool {
+        let before = std::mem::replace(&mut self.stage, stage);
+        if stage != Stage::Queue {
+            self.position = None;
+        }
+        before != stage
+    }
+}
+
 impl Slot {
     /// How this service failed, unless it has been started again since.
     #[must_use]
@@ -82,6 +123,22 @@ impl Slot {
         (!broken.mended).then_some(&broken.failure)
     }
 
+    /// What keeps this service from being there, whether or not a request may try again by now.
+    #[must_use]
+    pub fn last_failure(&self, service: Service) -> Option<&Failure> {
+        if self.instance.is_some() {
+            return self.broken(service);
+        }
+        match (self.start, &self.pending) {
+            (Some(_), _) => None,
+            (None, Some(pending)) => match &pending.stands {
+                Standing::Stuck(failure) => Some(failure),
+                Standing::Waits(_) | Standing::Ends => None,
+            },
+            (None, None) => self.failure.as_ref(),
+        }
+    }
+
     pub(super) fn incarnation(&self, uid: InstanceUid) -> Option<Arc<Instance>> {
         self.instance
             .as_ref()
@@ -89,20 +146,35 @@ impl Slot {
             .cloned()
     }
 
+    /// Whether anything of it is there.
+    pub(super) fn is_there(&self) -> bool {
+        self.instance.is_some() || self.pending.is_some()
+    }
+
+    /// How it counts among the sessions. A start counts from when it was let into the queue.
+    pub(super) fn counted(&self) -> Counted {
+        let place = match self.start {
+            _ if self.is_there() => Place::There,
+            Some(start) if start.stage > Stage::Queue => Place::Starting,
+            Some(_) if self.owner.is_some() => Place::Queued,
+            Some(_) | None => return None,
+        };
+        Some((place, self.owner.clone()))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.instance.is_none()
-            && self.pending.is_none()
-            && self.start.is_none()
-            && self.failure.is_none()
+        !self.is_there() && self.start.is_none() && self.failure.is_none()
     }
 
     /// An incarnation runs. One that ran before is ended.
-    pub(super) fn saw(&mut self, instance: &Arc<Instance>) {
+    pub(super) fn saw(&mut self, instance: &Arc<Instance>, now: Instant) {
         if let Some(old) = self.instance.replace(Arc::clone(instance)) {
             old.end();
         }
         self.ending = false;
+        self.stop = None;
         self.broken.clear();
+        self.reach(Stage::Port, now);
         self.pending
             .take_if(|pending| pending.uid == instance.uid());
     }
@@ -128,13 +200,35 @@ impl Slot {
             Progress::Ends => Standing::Ends,
             Progress::Stuck(reason) => match failure {
                 Some(failure) if failure.reason == reason => Standing::Stuck(failure.clone()),
-                failure => Standing::Stuck(Failure::after(failure, reason, now)),
+                // It is still there, and is watched.
+                failure => Standing::Stuck(Failure::after(failure, reason, now).that_passes(true)),
             },
         };
         let pending = Pending { uid, since, stands };
         let news = self.pending.as_ref() != Some(&pending);
+        if before.is_none() && self.start.is_none() {
+            // Another replica makes it anew.
+            self.course = None;
+        }
+        let waits = if let Standing::Waits(stage) = pending.stands {
+            Some(stage)
+        } else {
+            None
+        };
         self.pending = Some(pending);
-        self.ended(uid) || news
+        let ended = self.ended(uid);
+        if let Some(stage) = waits {
+            self.reach(stage, now);
+        }
+        ended || news
+    }
+
+    /// It waits for this now on its way to running, which begins by it if it was not on it.
+    pub(super) fn reach(&mut self, stage: Stage, now: Instant) {
+        match &mut self.course {
+            Some(course) => Arc::make_mut(course).reach(stage, now),
+            None => self.course = Some(Arc::new(Course::begin(stage, now))),
+        }
     }
 
     pub(super) fn ending(&mut self, uid: InstanceUid) -> bool {
@@ -142,8 +236,18 @@ impl Slot {
             return false;
         };
         self.ending = true;
+        self.stop = None;
         instance.end();
         true
+    }
+
+    pub(super) fn announced(&mut self, uid: InstanceUid, stop: Option<Timestamp>) -> bool {
+        let is_meant = !self.ending && self.incarnation(uid).is_some();
+        let news = is_meant && self.stop != stop;
+        if news {
+            self.stop = stop;
+        }
+        news
     }
 
     pub(super) fn gone(&mut self, uid: InstanceUid) -> bool {
@@ -158,7 +262,9 @@ impl Slot {
         };
         instance.end();
         self.instance = None;
+        self.course.take_if(|_| self.start.is_none());
         self.ending = false;
+        self.stop = None;
         self.broken.clear();
         true
     }
@@ -171,6 +277,9 @@ impl Slot {
             return false;
         };
         instance.set_open(service, true);
+        if instance.services().all(|one| instance.is_open(one)) {
+            self.course = None;
+        }
         self.broken.retain(|broken| broken.service != service);
         true
     }
@@ -179,19 +288,20 @@ impl Slot {
         &mut self,
         uid: InstanceUid,
         service: Service,
-        reason: Arc<Reason>,
+        failure: (Arc<Reason>, bool),
         now: Instant,
     ) -> bool {
         let Some(instance) = self.incarnation(uid) else {
             return false;
         };
+        let (reason, passes) = failure;
         instance.set_open(service, false);
         let before = self
             .broken
             .iter()
             .position(|broken| broken.service == service);
         let before = before.map(|at| self.broken.swap_remove(at).failure);
-        let failure = Failure::after(before.as_ref(), reason, now);
+        let failure = Failure::after(before.as_ref(), reason, now).that_passes(passes);
         self.broken.push(Broken {
             service,
             failure,
@@ -200,10 +310,19 @@ impl Slot {
         true
     }
 
+    /// Why this incarnation is kept from running, if something keeps it.
+    pub(super) fn stuck(&self, uid: InstanceUid) -> Option<&Reason> {
+        match &self.pending.as_ref()?.stands {
+            Standing::Stuck(failure) if self.pending.as_ref()?.uid == uid => Some(&failure.reason),
+            Standing::Stuck(_) | Standing::Waits(_) | Standing::Ends => None,
+        }
+    }
+
     /// A start has changed nothing about what keeps the incarnation from running: the next one waits longer.
     pub(super) fn still_stuck(&mut self, now: Instant) {
         if let Some(failure) = self.pending.as_mut().and_then(Pending::failure) {
-            *failure = Failure::after(Some(failure), Arc::clone(&failure.reason), now);
+            *failure = Failure::after(Some(failure), Arc::clone(&failure.reason), now)
+                .that_passes(failure.passes);
         }
     }
 
@@ -212,11 +331,8 @@ impl Slot {
         let mut any = false;
         let stuck = self.pending.iter_mut().filter_map(Pending::failure);
         for failure in self.failure.iter_mut().chain(broken).chain(stuck) {
-            *failure = Failure {
-                retry_at: now,
-                attempts: 0,
-                reason: Arc::clone(&failure.reason),
-            };
+            failure.retry_at = now;
+            failure.attempts = 0;
             any = true;
         }
         any
@@ -235,18 +351,23 @@ impl Pending {
 impl Failure {
     pub(super) fn after(before: Option<&Self>, reason: Arc<Reason>, now: Instant) -> Self {
         let attempts = before.map_or(1, |before| before.attempts.saturating_add(1));
-        let pause = if matches!(*reason, Reason::Unavailable { .. }) {
-            SOON
-        } else {
-            FIRST_RETRY
+        let pause = match *reason {
+            Reason::Unavailable { .. } | Reason::Unresolved { .. } => SOON,
+            Reason::Limited(limit) => limit.retry(),
+            _ => FIRST_RETRY
                 .saturating_mul(1 << (attempts - 1).min(16))
-                .min(LAST_RETRY)
+                .min(LAST_RETRY),
         };
         Self {
+            passes: reason.passes(),
             reason,
             retry_at: now + pause,
             attempts,
         }
+    }
+
+    fn that_passes(self, passes: bool) -> Self {
+        Self { passes, ..self }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{error::Error, fmt, sync::Arc};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::fact::Facts;
+use super::{fact::Facts, instance::InstanceUid};
 use crate::session::{Found, Grant, Plan, Reason, SessionId, Stage};
 
 /// Runs sessions. Every call may be dropped, repeated, or raced by another replica.
@@ -51,9 +51,67 @@ pub trait Spawner: Send + Sync + 'static {
     fn stop<'a>(&'a self, id: SessionId, facts: &'a Facts)
     -> BoxFuture<'a, Result<(), SpawnError>>;
 
+    /// Tells all replicas, as `facts`, that this very instance will be stopped at `stop` unless it is used before. Does
+    /// nothing if that is announced already, if it is not the one that runs, or if it is not ours to stop.
+    ///
+    /// # Errors
+    /// If it could not be announced.
+    fn announce<'a>(
+        &'a self,
+        instance: Named,
+        stop: Timestamp,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<(), SpawnError>>;
+
+    /// Takes back that this very instance will be stopped, and records that it was used at `used`. Returns whether it
+    /// goes on; if not, it is being ended or gone, and `facts` says so.
+    ///
+    /// # Errors
+    /// If it could not be taken back: then it may be stopped.
+    fn keep<'a>(
+        &'a self,
+        instance: Named,
+        used: Timestamp,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>>;
+
+    /// Stops exactly this instance as [`stop`](Self::stop) does, if its stop is still announced for `stop`. Returns
+    /// whether it was stopped by this call; if anything has changed since, it is not.
+    ///
+    /// # Errors
+    /// If the record cannot be written or the instance does not end.
+    fn expire<'a>(
+        &'a self,
+        instance: Named,
+        stop: Timestamp,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>>;
+
+    /// Removes the session and all that is kept of it, its workspace too; what runs of it is ended. A session that is
+    /// not there is no error. With `unused`, only what does not run, is not meant to, has not been used since then, and
+    /// is not protected. Returns whether anything was removed; it may take some time yet until it is gone.
+    ///
+    /// # Errors
+    /// If it is not ours to remove, or cannot be removed. What was begun is gone on with by the next call, or start.
+    fn delete<'a>(
+        &'a self,
+        id: SessionId,
+        unused: Option<Timestamp>,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>>;
+
     /// The gateway ends: ends what cannot outlive it, and returns when that is done. Records stay as they are, so that
     /// the next gateway finds such sessions vanished. Sessions that need no gateway to run go on.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// One incarnation of one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// The session.
+    pub id: SessionId,
+    /// Which incarnation of it.
+    pub uid: InstanceUid,
 }
 
 /// Reads for people, never for the request line.
@@ -88,6 +146,11 @@ pub trait Resolver: Send + Sync + 'static {
     /// # Errors
     /// If there is no such project, or the answer cannot be had.
     fn plan(&self, id: SessionId, grant: Grant) -> BoxFuture<'_, Result<Plan, SpawnError>>;
+
+    /// The error of a session that there cannot be, since there is no such project. `None` where that is not known.
+    fn absence(&self, _id: SessionId) -> BoxFuture<'_, Option<SpawnError>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// What was read of a session's durable record.
@@ -106,6 +169,8 @@ pub struct Listed {
     pub id: SessionId,
     /// What its record says.
     pub seen: Seen,
+    /// When its record was made.
+    pub made: Option<Timestamp>,
     /// What it is made from.
     pub plan: Plan,
 }

@@ -1,25 +1,25 @@
 //! Starting a session: one straight line, in its own task on control, so that a client that leaves cannot cancel it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Activator,
+    ActivateError, Activator,
     fact::{Fact, Facts},
+    queue::NoTurn,
     spawner::SpawnError,
     table::Table,
 };
-use crate::session::{Grant, Reason, SessionId, Stage};
+use crate::session::{Grant, Limit, Reason, SessionId, Stage};
 
-/// Whose turn it is to start: first come, first served, so many at a time.
-pub(super) struct Queue(Semaphore);
-
-impl Queue {
-    pub(super) fn of(places: usize) -> Self {
-        Self(Semaphore::new(places))
-    }
+/// How a start ended that did not fail.
+enum Outcome {
+    /// All was asked for.
+    Asked,
+    /// The session was stopped before its turn.
+    Withdrawn,
 }
 
 /// A start under way. Dropped unfinished, by a panic or with the runtime, it counts as failed, so that nobody waits
@@ -31,10 +31,45 @@ struct Start {
 }
 
 impl Activator {
+    /// Starts a session because somebody says so: no earlier failure keeps it waiting. Of a session that runs, the
+    /// services that failed are started again. Returns at once.
+    pub fn start(self: &Arc<Self>, id: SessionId, grant: Grant) {
+        self.table.apply(Fact::Forgiven(id));
+        // Of nobody whose starts are counted.
+        let _ = self.begin(id, grant, None);
+    }
+
+    /// As [`start`](Self::start), by a client.
+    ///
+    /// # Errors
+    /// `Limited` if as many were started for it as may be.
+    pub fn start_for(
+        self: &Arc<Self>,
+        client: IpAddr,
+        id: SessionId,
+        grant: Grant,
+    ) -> Result<(), ActivateError> {
+        self.table.apply(Fact::Forgiven(id));
+        self.begin(id, grant, Some(client))
+    }
+
     /// Starts the session unless this replica is at it already. Returns at once; the start goes on whoever leaves.
-    pub(super) fn begin(self: &Arc<Self>, id: SessionId, grant: Grant) {
+    ///
+    /// # Errors
+    /// `Limited` if as many were started for this client as may be. Somebody else may start it.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        id: SessionId,
+        grant: Grant,
+        client: Option<IpAddr>,
+    ) -> Result<(), ActivateError> {
+        if self.table.slot(id).start.is_some() {
+            return Ok(());
+        }
+        let asked = client.map_or(Ok(()), |client| self.limits.ask(client));
+        asked.map_err(|limit| ActivateError::Limited(id, Arc::new(limit.into())))?;
         if !self.table.apply(Fact::Begun(id)) {
-            return;
+            return Ok(());
         }
         let start = Start {
             table: Arc::clone(&self.table),
@@ -44,37 +79,50 @@ impl Activator {
         let activator = Arc::clone(self);
         self.drain.spawn("start", async move {
             let begun = Instant::now();
-            let outcome = activator.run(id, grant).await;
+            let outcome = activator.run(id, grant, client).await;
             activator.records.forget(id);
             activator.watcher.started(outcome.is_ok(), begun.elapsed());
             start.finish(outcome, begun.elapsed());
         });
+        Ok(())
     }
 
-    async fn run(&self, id: SessionId, grant: Grant) -> Result<(), SpawnError> {
+    async fn run(
+        &self,
+        id: SessionId,
+        grant: Grant,
+        client: Option<IpAddr>,
+    ) -> Result<Outcome, SpawnError> {
         let plan = self.resolver.plan(id, grant).await?;
+        let user: Arc<str> = plan.user.as_str().into();
+        let limited = |limit: Limit| SpawnError::new(limit.into());
+        let entered = self.limits.enter(&self.table, id, &user, client.is_some());
+        entered.map_err(limited)?;
+        let _turn = match self.queue.turn(id, &user).await {
+            Ok(turn) => turn,
+            Err(NoTurn::Withdrawn) => return Ok(Outcome::Withdrawn),
+            Err(NoTurn::Full(most)) => return Err(limited(Limit::Queue { most })),
+        };
+        let mut stages = self.spawner.stages().iter();
+        let first = stages.find(|stage| **stage > Stage::Queue);
+        let next = (id, *first.unwrap_or(&Stage::Port));
+        let admitted = self.limits.admit(&self.table, next, &user).await;
+        admitted.map_err(limited)?;
         let facts = Facts::new(Arc::clone(&self.table));
-        let turn = self.queue.0.acquire().await;
-        turn.as_ref()
-            .map_err(|_| SpawnError::new(Reason::Internal))?;
-        if let Some(first) = self
-            .spawner
-            .stages()
-            .iter()
-            .find(|stage| **stage > Stage::Queue)
-        {
-            facts.stage(id, *first);
-        }
-        self.spawner.ensure(id, &plan, &facts).await
+        self.spawner.ensure(id, &plan, &facts).await?;
+        Ok(Outcome::Asked)
     }
 }
 
 impl Start {
-    fn finish(mut self, outcome: Result<(), SpawnError>, took: Duration) {
+    fn finish(mut self, outcome: Result<Outcome, SpawnError>, took: Duration) {
         self.finished = true;
         match outcome {
-            Ok(()) => {
-                info!(session = %self.id, ?took, "session asked for");
+            Ok(outcome) => {
+                match outcome {
+                    Outcome::Asked => info!(session = %self.id, ?took, "session asked for"),
+                    Outcome::Withdrawn => info!(session = %self.id, ?took, "start taken back"),
+                }
                 self.table.apply(Fact::Done(self.id));
             }
             Err(error) => {

@@ -6,20 +6,23 @@
 //! The map hands out clones and never a guard: one held across an await can freeze the process.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use dashmap::{DashMap, Entry};
+use jiff::Timestamp;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 
 use super::{
     fact::Fact,
     instance::{Instance, InstanceUid, Lease},
-    slot::{LAST_RETRY, Slot},
+    listeners::{Listener, Listeners},
+    slot::{Begun, LAST_RETRY, Slot},
+    tally::{Count, Tally},
 };
 use crate::session::{Failure, Service, SessionId, Stage};
 
@@ -38,6 +41,15 @@ pub struct Table {
     slots: DashMap<SessionId, Slot, ahash::RandomState>,
     probes: mpsc::UnboundedSender<ToProbe>,
     synced: AtomicBool,
+    tally: Mutex<Tally>,
+    /// Notified whenever the tally has changed.
+    pub(super) tallied: Notify,
+    /// Those that a stop was announced of, until somebody looks.
+    announced: Mutex<Vec<SessionId>>,
+    announcement: Notify,
+    pub(super) listeners: Listeners,
+    /// Counts the changes of all sessions.
+    changes: watch::Sender<u64>,
 }
 
 /// A port that is to be connected to until it accepts.
@@ -60,6 +72,12 @@ impl Table {
             slots: DashMap::default(),
             probes,
             synced: AtomicBool::new(false),
+            tally: Mutex::default(),
+            tallied: Notify::new(),
+            announced: Mutex::default(),
+            announcement: Notify::new(),
+            listeners: Listeners::default(),
+            changes: watch::Sender::default(),
         };
         (Arc::new(table), to_probe)
     }
@@ -71,11 +89,21 @@ impl Table {
         let now = Instant::now();
         let mut entry = match self.slots.entry(fact.session()) {
             Entry::Occupied(entry) => entry,
-            Entry::Vacant(entry) if fact.may_be_first() => entry.insert_entry(Slot::default()),
+            Entry::Vacant(entry) if fact.may_be_first() => entry.insert_entry(Slot {
+                waiters: self.listeners.of(fact.session()),
+                ..Slot::default()
+            }),
             Entry::Vacant(_) => return false,
         };
         let slot = entry.get_mut();
+        let before = slot.counted();
         let news = self.change(slot, fact, now);
+        let after = slot.counted();
+        if before != after {
+            // Under the session's lock, or an older change might be counted later.
+            self.tally().change(before, after);
+            self.tallied.notify_waiters();
+        }
         let waiters = Arc::clone(&slot.waiters);
         if slot.is_empty() {
             entry.remove();
@@ -84,26 +112,55 @@ impl Table {
         }
         if news {
             waiters.changed.notify_waiters();
+            self.changes.send_modify(|count| *count += 1);
         }
         news
     }
 
+    /// Tells of changes of any session, for those who look at all of them.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     fn change(&self, slot: &mut Slot, fact: Fact, now: Instant) -> bool {
         match fact {
-            Fact::Saw(id, uid, addresses) => self.saw(slot, Instance::new(id, uid, addresses)),
+            Fact::Saw(id, uid, addresses) => self.saw(slot, Instance::new(id, uid, addresses), now),
             Fact::Pending(_, uid, progress) => slot.pending(uid, progress, now),
             Fact::Ending(_, uid) => slot.ending(uid),
             Fact::Gone(_, uid) => slot.gone(uid),
             Fact::Begun(_) => {
                 let first = slot.start.is_none();
-                slot.start.get_or_insert((Stage::Queue, now));
+                if first && !slot.is_there() {
+                    // It may be another's by now.
+                    slot.owner = None;
+                }
+                slot.start.get_or_insert(Begun::at(now));
+                if first {
+                    slot.course = None;
+                    slot.reach(Stage::Queue, now);
+                }
                 first
             }
-            Fact::Stage(_, stage) => slot.start.as_mut().is_some_and(|(at, _)| {
-                let news = *at != stage;
-                *at = stage;
+            Fact::Owner(_, user) => {
+                let news = slot.owner.as_ref() != Some(&user);
+                slot.owner = Some(user);
                 news
-            }),
+            }
+            Fact::Stage(_, stage) => {
+                let news = slot.start.as_mut().is_some_and(|start| start.reach(stage));
+                if news {
+                    slot.reach(stage, now);
+                }
+                news
+            }
+            Fact::Position(_, position) => {
+                let waiting = slot
+                    .start
+                    .as_mut()
+                    .filter(|start| start.stage == Stage::Queue);
+                waiting.is_some_and(|start| start.position.replace(position) != Some(position))
+            }
             Fact::Done(_) => {
                 slot.failure = None;
                 slot.still_stuck(now);
@@ -111,38 +168,41 @@ impl Table {
             }
             Fact::Failed(_, reason) => {
                 slot.failure = Some(Failure::after(slot.failure.as_ref(), reason, now));
-                slot.start = None;
+                slot.course = None;
+                slot.failed_at = slot.start.take().map(|start| start.stage);
                 true
             }
             Fact::Forgiven(_) => slot.forgive(now),
             Fact::Open(_, uid, service) => slot.opened(uid, service),
-            Fact::Closed(_, uid, service) => self.closed(slot, uid, service),
-            Fact::Late(_, uid, service, reason) => slot.broke(uid, service, reason, now),
+            Fact::Closed(_, uid, service) => self.closed(slot, uid, service, now),
+            // Its program is there, and its port may accept yet.
+            Fact::Late(_, uid, service, reason) => slot.broke(uid, service, (reason, true), now),
             Fact::Broke(_, uid, service, reason) => {
                 if let Some(instance) = slot.incarnation(uid) {
                     instance.next_round(service);
                 }
-                slot.broke(uid, service, reason, now)
+                slot.broke(uid, service, (reason, false), now)
             }
             Fact::Mended(_, uid, service) => self.mended(slot, uid, service),
+            Fact::Announced(id, uid, stop) => self.announced(slot, id, uid, stop),
         }
     }
 
-    fn saw(&self, slot: &mut Slot, instance: Instance) -> bool {
+    fn saw(&self, slot: &mut Slot, instance: Instance, now: Instant) -> bool {
         // A pod whose sandbox was made anew is the same one at another address.
         let known = slot.incarnation(instance.uid());
         if known.is_some_and(|known| known.addresses() == instance.addresses()) {
             return false;
         }
         let instance = Arc::new(instance);
-        slot.saw(&instance);
+        slot.saw(&instance, now);
         for service in instance.services() {
             self.probe(&instance, service);
         }
         true
     }
 
-    fn closed(&self, slot: &Slot, uid: InstanceUid, service: Service) -> bool {
+    fn closed(&self, slot: &mut Slot, uid: InstanceUid, service: Service, now: Instant) -> bool {
         let Some(instance) = slot
             .incarnation(uid)
             .filter(|instance| instance.is_open(service))
@@ -150,6 +210,7 @@ impl Table {
             return false;
         };
         instance.set_open(service, false);
+        slot.reach(Stage::Port, now);
         self.probe(&instance, service);
         true
     }
@@ -168,6 +229,36 @@ impl Table {
         instance.next_round(service);
         self.probe(&instance, service);
         true
+    }
+
+    fn announced(
+        &self,
+        slot: &mut Slot,
+        id: SessionId,
+        uid: InstanceUid,
+        stop: Option<Timestamp>,
+    ) -> bool {
+        let news = slot.announced(uid, stop);
+        if news && stop.is_some() {
+            let mut announced = self
+                .announced
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            announced.push(id);
+            drop(announced);
+            self.announcement.notify_one();
+        }
+        news
+    }
+
+    /// Waits for stops that are announced; returns whose. For one who waits.
+    pub(super) async fn announcements(&self) -> Vec<SessionId> {
+        self.announcement.notified().await;
+        let mut announced = self
+            .announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *announced)
     }
 
     fn probe(&self, instance: &Arc<Instance>, service: Service) {
@@ -189,13 +280,32 @@ impl Table {
             .unwrap_or_default()
     }
 
-    /// The right to send to a service that runs and accepts connections. The fast path: one shard, read.
+    /// The right to send to a service that runs and accepts connections, and of which no stop is announced. The fast
+    /// path: one shard, read.
     #[must_use]
     pub fn running(&self, id: SessionId, service: Service) -> Option<Lease> {
         let slot = self.slots.get(&id)?;
-        let instance = slot.instance.as_ref()?;
-        (!slot.ending && instance.is_open(service))
-            .then(|| Lease::new(Arc::clone(instance), service))
+        if slot.stop.is_some() {
+            return None;
+        }
+        lease(&slot, service)
+    }
+
+    /// As [`running`](Self::running), also while a stop is announced.
+    pub(super) fn running_still(&self, id: SessionId, service: Service) -> Option<Lease> {
+        lease(&*self.slots.get(&id)?, service)
+    }
+
+    /// One who listens to a session from now on, unless there are `most` already.
+    pub(super) fn listen(self: &Arc<Self>, id: SessionId, most: usize) -> Option<Listener> {
+        // While its slot can neither come nor go.
+        match self.slots.entry(id) {
+            Entry::Occupied(slot) => {
+                let waiters = Some(&slot.get().waiters);
+                self.listeners.join(self, id, waiters, most)
+            }
+            Entry::Vacant(_) => self.listeners.join(self, id, None, most),
+        }
     }
 
     /// All sessions of which something is known, in no order.
@@ -205,6 +315,20 @@ impl Table {
             .iter()
             .map(|slot| (*slot.key(), slot.value().clone()))
             .collect()
+    }
+
+    /// Whether anything of a session is there.
+    pub(super) fn is_there(&self, id: SessionId) -> bool {
+        self.slots.get(&id).is_some_and(|slot| slot.is_there())
+    }
+
+    /// How many sessions there are, and how many of this user's.
+    pub(super) fn counts(&self, user: &str) -> (Count, Count) {
+        self.tally().counts(user)
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the table holds all that the spawner knows.
@@ -226,4 +350,9 @@ impl Table {
             !slot.is_empty()
         });
     }
+}
+
+fn lease(slot: &Slot, service: Service) -> Option<Lease> {
+    let instance = slot.instance.as_ref()?;
+    (!slot.ending && instance.is_open(service)).then(|| Lease::new(Arc::clone(instance), service))
 }

@@ -1,133 +1,48 @@
 //! The activator with a spawner and a probe that do as told, under a paused clock.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicUsize},
-    },
-};
+use std::{net::SocketAddr, sync::atomic::AtomicBool};
 
 use futures_util::future::{BoxFuture, join_all};
-use jiff::Timestamp;
 use tokio::{runtime::Handle, time::sleep};
 use uuid::Uuid;
+
+mod fake;
+mod follow;
+mod idle;
+mod log;
+mod retention;
+mod table;
 
 use super::*;
 use crate::{
     session::{Failure, Found, Plan, Stage},
     shutdown::Ending,
 };
+use fake::{CALL, FakeProbe, FakeSpawner, Nobody};
+pub(super) use log::Log;
 
 const GRANT: Grant = Grant { spawn: true };
 const HOLD: Duration = Duration::from_secs(25);
-
-/// Starts any session in a given time, or says why not, and counts.
-struct FakeSpawner {
-    takes: Duration,
-    found: Mutex<Found>,
-    fails: AtomicBool,
-    starts: AtomicUsize,
-    looks: AtomicUsize,
-}
-
-impl FakeSpawner {
-    fn that_takes(takes: Duration) -> Arc<Self> {
-        Arc::new(Self {
-            takes,
-            found: Mutex::new(Found::Absent),
-            fails: AtomicBool::new(false),
-            starts: AtomicUsize::new(0),
-            looks: AtomicUsize::new(0),
-        })
-    }
-
-    fn starts(&self) -> usize {
-        self.starts.load(Ordering::Relaxed)
-    }
-}
-
-impl Spawner for FakeSpawner {
-    fn watch(&self, facts: Facts) -> BoxFuture<'_, SpawnError> {
-        facts.synced();
-        Box::pin(std::future::pending())
-    }
-
-    fn stages(&self) -> &'static [Stage] {
-        &[Stage::Queue, Stage::Disk, Stage::Port]
-    }
-
-    fn look(&self, _: SessionId) -> BoxFuture<'_, Result<Seen, SpawnError>> {
-        self.looks.fetch_add(1, Ordering::Relaxed);
-        let found = *self.found.lock().unwrap();
-        Box::pin(async move { Ok(Seen { found, used: None }) })
-    }
-
-    fn ensure<'a>(
-        &'a self,
-        id: SessionId,
-        _: &'a Plan,
-        facts: &'a Facts,
-    ) -> BoxFuture<'a, Result<(), SpawnError>> {
-        self.starts.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async move {
-            sleep(self.takes).await;
-            if self.fails.load(Ordering::Relaxed) {
-                return Err(SpawnError::new(Reason::Storage {
-                    error: "disk full".into(),
-                }));
-            }
-            *self.found.lock().unwrap() = Found::Vanished;
-            let address = SocketAddr::from(([127, 0, 0, 1], 1));
-            facts.saw(id, InstanceUid(Uuid::new_v4()), vec![address; 2]);
-            Ok(())
-        })
-    }
-
-    fn stamp(&self, _: SessionId, _: Timestamp) -> BoxFuture<'_, Result<(), SpawnError>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn stop<'a>(&'a self, _: SessionId, _: &'a Facts) -> BoxFuture<'a, Result<(), SpawnError>> {
-        *self.found.lock().unwrap() = Found::Stopped;
-        Box::pin(async { Ok(()) })
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
-    }
-}
-
-/// Accepts on every port, or on none. A real socket under a paused clock times out at once.
-struct FakeProbe(AtomicBool);
-
-impl Probe for FakeProbe {
-    fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<()>> {
-        let open = self.0.load(Ordering::Relaxed);
-        Box::pin(async move {
-            if open {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::ConnectionRefused.into())
-            }
-        })
-    }
-}
-
-struct Nobody;
-
-impl StartWatcher for Nobody {
-    fn started(&self, _: bool, _: Duration) {}
-}
+/// Longer than other tests take.
+const IDLE: Duration = Duration::from_hours(4);
+/// Far longer: only what is listed is removed.
+const RETENTION: Duration = Duration::from_hours(40);
+const COUNTDOWN: Duration = Duration::from_mins(10);
 
 fn activator(spawner: &Arc<FakeSpawner>, open: bool) -> Arc<Activator> {
+    let plan = Plan {
+        project: "7".into(),
+        user: "42".into(),
+        profile: Plan::default_profile(),
+    };
+    by(Arc::new(DefaultPlan(plan)), spawner, open)
+}
+
+fn by(resolver: Arc<dyn Resolver>, spawner: &Arc<FakeSpawner>, open: bool) -> Arc<Activator> {
     Activator::begin_watch(Parts {
         spawner: Arc::clone(spawner) as Arc<dyn Spawner>,
-        resolver: Arc::new(DefaultPlan(Plan {
-            project: "7".into(),
-            user: "42".into(),
-        })),
+        inspect: Arc::clone(spawner) as Arc<dyn Inspect>,
+        resolver,
         probe: Arc::new(FakeProbe(AtomicBool::new(open))),
         watcher: Arc::new(Nobody),
         config: SpawnConfig {
@@ -136,6 +51,16 @@ fn activator(spawner: &Arc<FakeSpawner>, open: bool) -> Arc<Activator> {
             timeout: Duration::from_secs(600),
             held: 3,
             concurrent: 8,
+            queue: 100,
+            limits: StartLimits::default(),
+        },
+        idle: IdleConfig {
+            after: IDLE,
+            countdown: COUNTDOWN,
+        },
+        retention: RetentionConfig {
+            after: RETENTION,
+            per_minute: 2,
         },
         drain: Ending::new().drain(Handle::current()),
     })
@@ -147,6 +72,7 @@ fn wanted(id: SessionId, intent: Intent) -> Wanted {
         service: services()[0],
         intent,
         grant: GRANT,
+        client: None,
         arrived: Instant::now(),
     }
 }
@@ -264,6 +190,7 @@ async fn a_failed_start_is_told_to_all_and_not_tried_again_before_its_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_port_that_stays_closed_is_starting_and_then_failed() {
+    let log = Log::begin();
     let spawner = FakeSpawner::that_takes(Duration::from_secs(1));
     let activator = activator(&spawner, false);
     let id = SessionId::random();
@@ -285,10 +212,17 @@ async fn a_port_that_stays_closed_is_starting_and_then_failed() {
     let changed = activator.table.slot(id).waiters;
     changed.changed.notified().await;
     let phase = activator.phase(id, services()[0]).await.unwrap();
-    let Phase::Failed(Failure { reason, .. }) = phase else {
+    let Phase::Failed(Failure { reason, passes, .. }) = phase else {
         panic!("{phase:?}")
     };
     assert_eq!(reason.to_string(), "nothing listens on port 1 after 10m");
+    assert!(passes, "it is asked further");
+    // Each of the two services.
+    let lines = log.lines();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    for part in ["port_not_listening", "port 1 after 10m", &id.to_string()] {
+        assert!(lines.iter().all(|line| line.contains(part)), "{lines:#?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,35 +257,33 @@ async fn a_stopped_session_is_started_by_those_only_who_may() {
     assert_eq!(spawner.starts(), 1);
 }
 
-#[test]
-fn a_late_word_of_an_old_instance_changes_nothing() {
-    let (table, _ports) = Table::new();
-    let (id, service) = (SessionId::random(), services()[0]);
-    let (old, new) = (InstanceUid(Uuid::new_v4()), InstanceUid(Uuid::new_v4()));
-    let address = vec![SocketAddr::from(([127, 0, 0, 1], 1)); 2];
-    assert!(
-        !table.apply(Fact::Open(id, old, service)),
-        "of a session nobody knows"
-    );
-    assert!(table.apply(Fact::Saw(id, old, address.clone())));
-    assert!(table.apply(Fact::Open(id, old, service)));
-    assert!(table.apply(Fact::Saw(id, new, address)));
-    for late in [
-        Fact::Open(id, old, service),
-        Fact::Closed(id, old, service),
-        Fact::Ending(id, old),
-        Fact::Gone(id, old),
-        Fact::Broke(id, old, service, Arc::new(Reason::Internal)),
-    ] {
-        assert!(!table.apply(late.clone()), "{late:?}");
+/// Knows no project.
+struct Empty;
+
+impl Resolver for Empty {
+    fn plan(&self, id: SessionId, _: Grant) -> BoxFuture<'_, Result<Plan, SpawnError>> {
+        Box::pin(async move { Err(self.absence(id).await.expect("there is none")) })
     }
-    assert!(table.running(id, service).is_none());
-    assert!(table.apply(Fact::Open(id, new, service)));
-    let lease = table.running(id, service).unwrap();
-    assert_eq!(
-        (lease.instance().uid(), lease.instance().leases()),
-        (new, 1)
-    );
-    assert!(table.apply(Fact::Gone(id, new)));
-    assert_eq!(table.sessions().len(), 0, "what is gone costs nothing");
+
+    fn absence(&self, _: SessionId) -> BoxFuture<'_, Option<SpawnError>> {
+        Box::pin(async { Some(SpawnError::new(Reason::NoProject)) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_no_project_is_neither_looked_for_nor_started() {
+    let spawner = FakeSpawner::that_takes(Duration::from_secs(1));
+    let activator = by(Arc::new(Empty), &spawner, true);
+    let id = SessionId::random();
+    for intent in Intent::ALL {
+        let error = activator.lease(wanted(id, intent)).await.unwrap_err();
+        let ActivateError::Look(_, error) = error else {
+            panic!("{intent:?}: {error}")
+        };
+        assert_eq!(*error.reason, Reason::NoProject, "{intent:?}");
+    }
+    assert!(activator.look(id).await.is_err());
+    let looks = spawner.looks.load(Ordering::Relaxed);
+    assert_eq!((looks, spawner.starts()), (0, 0));
+    assert!(activator.table.sessions().is_empty(), "it takes no memory");
 }

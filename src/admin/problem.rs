@@ -6,20 +6,52 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
 
-use crate::{activator::SpawnError, session::SessionIdError};
+use crate::{
+    activator::SpawnError,
+    session::{Reason, SessionIdError},
+};
 
-/// A problem document.
-#[derive(Debug, Serialize)]
+/// A problem document (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
+    /// Its code as a URN.
     #[serde(rename = "type")]
     kind: String,
+    /// As a person reads it.
     title: &'static str,
+    /// The status of the answer.
     status: u16,
+    /// What is wrong with this very request.
     detail: String,
+    /// Its stable name for programs.
     code: &'static str,
+    /// By which the answer is found in logs.
+    #[schema(value_type = String, format = "uuid")]
     request_id: Uuid,
+}
+
+/// What every call may answer instead.
+#[expect(dead_code, reason = "the API's description alone is made of it")]
+#[derive(IntoResponses)]
+pub(super) enum Refused {
+    /// The id or the query is not valid
+    #[response(status = 400, content_type = "application/problem+json")]
+    Request(Problem),
+    /// The token is missing or wrong
+    #[response(status = 401, content_type = "application/problem+json")]
+    Token(Problem),
+    /// A page of a browser sent it
+    #[response(status = 403, content_type = "application/problem+json")]
+    Page(Problem),
+    /// The platform knows no such project
+    #[response(status = 404, content_type = "application/problem+json")]
+    Project(Problem),
+    /// What runs sessions cannot be reached, or refuses
+    #[response(status = 503, content_type = "application/problem+json")]
+    Spawner(Problem),
 }
 
 impl Problem {
@@ -36,7 +68,7 @@ impl Problem {
     }
 
     pub(super) fn not_found() -> Self {
-        let detail = "the admin API has /livez, /readyz, /metrics and /api/sessions".to_owned();
+        let detail = "the admin API is described at /openapi.json".to_owned();
         Self::new(
             StatusCode::NOT_FOUND,
             "not_found",
@@ -46,7 +78,8 @@ impl Problem {
     }
 
     pub(super) fn method() -> Self {
-        let detail = "sessions are read with GET, and started and stopped with POST".to_owned();
+        let detail = "sessions are read with GET, started, kept and stopped with POST, and deleted with DELETE";
+        let detail = detail.to_owned();
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
@@ -55,13 +88,31 @@ impl Problem {
         )
     }
 
-    pub(super) fn limit() -> Self {
-        let detail = "limit must be a number from 1 to 1000, after the id of a session".to_owned();
+    pub(super) fn query(error: &str) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
             "invalid_query",
             "The query is not valid",
-            detail,
+            error.to_owned(),
+        )
+    }
+
+    pub(super) fn crowded(most: usize) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_watchers",
+            "Too many watch already",
+            format!("{most} watch the sessions of this gateway, as many as may"),
+        )
+    }
+
+    pub(super) fn token() -> Self {
+        let detail = "the token of admin.token_file is needed, as Authorization: Bearer TOKEN";
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "The token is missing or wrong",
+            detail.to_owned(),
         )
     }
 
@@ -89,12 +140,14 @@ impl Problem {
             Some(said) => format!("{error}: {said}"),
             None => error.to_string(),
         };
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            error.reason.code(),
-            "The sessions cannot be reached",
-            detail,
-        )
+        let (status, title) = match *error.reason {
+            Reason::NoProject => (StatusCode::NOT_FOUND, "There is no such project"),
+            _ => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The sessions cannot be reached",
+            ),
+        };
+        Self::new(status, error.reason.code(), title, detail)
     }
 }
 
@@ -108,6 +161,8 @@ impl IntoResponse for Problem {
                 self.request_id.to_string(),
             ),
         ];
-        (status, headers, Json(self)).into_response()
+        let asks =
+            (status == StatusCode::UNAUTHORIZED).then_some([(header::WWW_AUTHENTICATE, "Bearer")]);
+        (status, headers, asks, Json(self)).into_response()
     }
 }

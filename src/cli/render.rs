@@ -10,8 +10,8 @@ use crate::spawner::kubernetes::Template;
 /// Print the objects that a session on Kubernetes is made of, as YAML
 ///
 /// Nothing is asked of a cluster: what the gateway finds out there, such as its own address for the NetworkPolicy, is
-/// left out unless the configuration says it, and copied Secrets are not printed. Project and user are the defaults of
-/// the configuration; --set project.id=7 sets others.
+/// left out unless the configuration says it, and copied Secrets are not printed. Project, user
+/// and profile are the defaults of the configuration; --set project.id=7,profile=large sets others.
 #[derive(Debug, Args)]
 pub(super) struct Render {
     #[command(flatten)]
@@ -27,8 +27,9 @@ impl Render {
         // Nobody is served by it, so nobody need be asked who they are.
         let sets = ["spawner=kubernetes", "auth.none_is_fine=true"];
         let config = self.settings.load(sets.map(str::to_owned))?;
+        let profile = &config.plan.profile;
         let template = Template {
-            config: &config.kubernetes,
+            config: config.kubernetes.by(profile).expect("it was checked"),
             services: &config.services,
             gateway: &[],
         };

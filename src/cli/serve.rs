@@ -110,7 +110,7 @@ fn welcome(app: &App, about: &About) -> String {
     };
     format!(
         "session-gateway {version}\n\n  Open a session    {scheme}://{address}/{id}/\n  Operators' port   \
-         http://{admin}/api/sessions\n\nSessions run {run}, without authentication. {who}\n{last}\n",
+         http://{admin}/\n\nSessions run {run}, without authentication. {who}\n{last}\n",
         version = env!("CARGO_PKG_VERSION"),
         scheme = app.scheme(),
         run = about.run,

@@ -1,6 +1,8 @@
 //! Section `service` of the configuration. It is read here, since `session` knows no settings.
 
-use crate::session::{HostHeader, OriginHeader, Prefix, ServiceSpec, Services, ServicesError};
+use crate::session::{
+    Activity, HostHeader, InputRule, OriginHeader, Prefix, ServiceSpec, Services, ServicesError,
+};
 use crate::settings::Section;
 
 /// Reads the section from the whole configuration.
@@ -50,6 +52,7 @@ fn spec(name: &str, section: &mut Section<'_>) -> ServiceSpec {
         origin: section
             .optional("origin", |section, key| section.choice(key, &origins))
             .unwrap_or(OriginHeader::Pass),
+        activity: activity(section),
     };
     section.check(&["path"], is_path(&spec.path), || {
         format!(
@@ -61,8 +64,37 @@ fn spec(name: &str, section: &mut Section<'_>) -> ServiceSpec {
     spec
 }
 
+fn activity(section: &mut Section<'_>) -> Activity {
+    let kinds = [
+        ("requests", Activity::Requests),
+        ("open", Activity::Open),
+        ("input", Activity::Input(InputRule::default())),
+    ];
+    let activity = section.optional("activity", |section, key| section.choice(key, &kinds));
+    let usual = InputRule::default();
+    let rule = InputRule {
+        bytes: section
+            .optional("input_bytes", |section, key| {
+                section.integer(key, 0..=u8::MAX)
+            })
+            .unwrap_or(usual.bytes),
+        frames: section
+            .optional("input_frames", |section, key| {
+                section.integer(key, 1..=10_000)
+            })
+            .unwrap_or(usual.frames),
+        output: section
+            .optional("output_counts", Section::bool)
+            .unwrap_or(usual.output),
+    };
+    match activity.unwrap_or_default() {
+        Activity::Input(_) => Activity::Input(rule),
+        other => other,
+    }
+}
+
 /// Whether Kubernetes takes it for a part of a name that has the session's id in front.
-fn is_label(name: &str) -> bool {
+pub(super) fn is_label(name: &str) -> bool {
     (1..=30).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && !name.ends_with('-')

@@ -5,36 +5,43 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod code;
+mod form;
+mod problem;
 
 use std::{cell::OnceCell, error::Error, fmt::Write as _, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header, request::Parts};
-use serde::Serialize;
+use http::{HeaderValue, Method, Response, header, request::Parts};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
 pub use code::Code;
+pub(super) use form::{events, html, json, redirect, shared};
 
-use super::{GatewayError, Shared, body::Body, headers::AdmitError, upstream::UpstreamError};
+use super::{
+    Gateway, GatewayError, Shared,
+    body::Body,
+    headers::{AdmitError, SEC_FETCH_MODE},
+    upstream::UpstreamError,
+};
 use crate::{
     activator::ActivateError,
-    pages::{self, Frame},
+    pages,
     session::{Phase, Reason, Route, Service, SessionId},
 };
 
-/// The name under which a request id is sent.
-const REQUEST_ID: &str = "x-request-id";
 /// The name under which the code of a failure is sent: answers to HEAD, and pages, have no problem document.
 const CODE: &str = "session-gateway-code";
 /// When to look again at a session that starts: it takes seconds.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Who asked, as far as the form of an answer depends on it.
+#[derive(Clone)]
 pub(super) struct Asker {
     /// Whether a page is wanted, as opposed to a problem document.
     page: bool,
+    /// Whether nothing but the head of the answer is wanted.
+    head: bool,
     session: Option<SessionId>,
     service: Option<Service>,
     /// Thought of when it is first asked for: most answers are the service's, and have none.
@@ -48,18 +55,17 @@ impl Asker {
             Some(Route::Service { service, .. }) => Some(*service),
             Some(Route::Slash(_) | Route::Page(_) | Route::Own(..)) | None => None,
         };
-        let text = |name| {
-            let value = head.headers.get(name);
-            value
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-        };
-        let page = match text("sec-fetch-mode") {
-            "" => text(header::ACCEPT.as_str()).contains("text/html"),
-            mode => mode == "navigate",
+        let page = match head.headers.get(SEC_FETCH_MODE) {
+            Some(mode) => mode == "navigate",
+            None => head
+                .headers
+                .get(header::ACCEPT)
+                .and_then(|accepts| accepts.to_str().ok())
+                .is_some_and(|accepts| accepts.contains("text/html")),
         };
         Self {
             page,
+            head: head.method == Method::HEAD,
             session: route.map(Route::session),
             service,
             id: OnceCell::new(),
@@ -83,25 +89,24 @@ impl Asker {
 }
 
 /// The answer to a request that failed.
-pub(super) fn answer(error: &GatewayError, asker: &Asker, shared: &Shared) -> Response<Body> {
+pub(super) fn answer(error: &GatewayError, asker: &Asker, gateway: &Gateway) -> Response<Body> {
     let code = Code::of(error);
+    gateway.meters.problem(code as usize);
     log(error, code, asker);
     let mut response = if asker.page {
-        page(error, code, asker, shared)
+        page(error, code, asker, &gateway.shared)
     } else {
-        problem(error, code, asker)
+        problem::problem(error, code, asker)
     };
     *response.status_mut() = code.status();
     let headers = response.headers_mut();
     headers.insert(CODE, HeaderValue::from_static(code.name()));
     if let Some(after) = retry_after(error) {
-        headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+        // Not before it can help.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        headers.insert(header::RETRY_AFTER, seconds.max(1).into());
     }
     match error {
-        GatewayError::Upstream(UpstreamError::Stalled(_) | UpstreamError::Broken(..)) => {
-            // The rest of the body may come after all: it is no request.
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         GatewayError::Admit(error) => {
             // What a client that cannot frame a request sends next is not to be trusted to be one.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -131,101 +136,67 @@ pub(super) fn answer(error: &GatewayError, asker: &Asker, shared: &Shared) -> Re
     response
 }
 
-/// A page of our own, with what a browser must know of it.
-pub(super) fn html(asker: &Asker, write: impl FnOnce(Frame<'_>) -> String) -> Response<Body> {
-    let nonce = Uuid::new_v4().simple().to_string();
-    let page = write(Frame {
-        nonce: &nonce,
-        request_id: &asker.id().to_string(),
-    });
-    let mut response = own(asker, "text/html; charset=utf-8", page);
-    let policy = format!(
-        "default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    );
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::try_from(policy).expect("hex digits are ASCII"),
-    );
-    // The forms' answers go back to the page they were on.
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("same-origin"),
-    );
-    response
-}
-
-/// A document for programs.
-pub(super) fn json(
-    asker: &Asker,
-    content_type: &'static str,
-    document: &impl Serialize,
-) -> Response<Body> {
-    let text = serde_json::to_vec(document).expect("a document of strings and numbers is JSON");
-    own(asker, content_type, text)
-}
-
-/// A redirect to an address below the same host.
-pub(super) fn redirect(asker: &Asker, status: StatusCode, location: HeaderValue) -> Response<Body> {
-    let mut response = own(asker, "text/plain; charset=utf-8", "");
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::LOCATION, location);
-    response
-}
-
-fn own(asker: &Asker, content_type: &'static str, content: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::own(content));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    let id = HeaderValue::try_from(asker.id().to_string()).expect("a UUID is ASCII");
-    headers.insert(REQUEST_ID, id);
-    response
-}
-
 /// The page for a person.
 fn page(error: &GatewayError, code: Code, asker: &Asker, shared: &Shared) -> Response<Body> {
-    use ActivateError::{Held, NotReady};
-    html(asker, |frame| match error {
+    use ActivateError::{Crowded, Held, Limited, Look, NotReady};
+    if code == Code::NoSuchProject {
+        return html(asker, &shared.config.embedders, |frame| {
+            pages::refused(frame, code.name(), (code.row().2, advice(code)), false)
+        });
+    }
+    html(asker, &shared.config.embedders, |frame| match error {
         GatewayError::Activate(NotReady(id, phase) | Held(id, phase, _), service, form) => {
             let service = shared.services.spec(*service).name.as_str();
             match phase {
                 Phase::Idle(found) => pages::stopped(frame, *id, service, *found, *form),
                 Phase::Failed(failure) => {
-                    let retry_in = failure.retry_at.saturating_duration_since(Instant::now());
-                    pages::failed(frame, *id, service, &failure.reason, retry_in)
+                    if let Reason::Limited(limit) = *failure.reason {
+                        let retry_in = failure.retry_at.saturating_duration_since(Instant::now());
+                        return pages::limited(frame, (*id, service), limit, retry_in, *form);
+                    }
+                    pages::failed(frame, *id, service, failure, *form)
                 }
                 Phase::Starting { .. } | Phase::Ending | Phase::Running => {
-                    pages::waiting(frame, *id, service, phase, shared.activator.stages())
+                    let stages = shared.activator.stages();
+                    pages::waiting(frame, (*id, service), phase, stages, *form)
                 }
             }
         }
+        GatewayError::Activate(Limited(id, reason), service, form)
+            if let Reason::Limited(limit) = **reason =>
+        {
+            let service = shared.services.spec(*service).name.as_str();
+            pages::limited(frame, (*id, service), limit, limit.retry(), *form)
+        }
         GatewayError::Route(_) => pages::not_found(frame),
+        GatewayError::Activate(Crowded(..) | Look(..) | Limited(..), _, form) => {
+            pages::refused(frame, code.name(), (code.row().2, advice(code)), !form)
+        }
         GatewayError::Admit(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
-        | GatewayError::Activate(ActivateError::Crowded(..) | ActivateError::Look(..), ..)
         | GatewayError::Stop(..)
         | GatewayError::Tunnels(_)
         | GatewayError::Busy(_)
         | GatewayError::Upstream(_) => {
-            pages::refused(frame, code.name(), code.row().2, &advice(code))
+            pages::refused(frame, code.name(), (code.row().2, advice(code)), false)
         }
     })
 }
 
 /// What a person can do about it.
-fn advice(code: Code) -> String {
-    let advice = match code {
+fn advice(code: Code) -> &'static str {
+    match code {
+        Code::NoSuchProject => {
+            "It may have been deleted, or not be there yet. Check the link, or open the project from where you got it."
+        }
         Code::CrossSite => "Open the address in a tab of its own instead.",
         Code::HostNotServed => {
             "Use the address that the gateway printed, or add this name to its setting hosts."
         }
-        Code::TooManyWaiting
+        Code::TooManySessions
+        | Code::TooManyStarts
+        | Code::TooManyWaiting
         | Code::TooManySockets
         | Code::TooManyRequests
         | Code::BodyTimeout
@@ -240,6 +211,7 @@ fn advice(code: Code) -> String {
         | Code::InvalidTarget
         | Code::InvalidBody
         | Code::TargetTooLong
+        | Code::TooManyFields
         | Code::LoopDetected
         | Code::InvalidPath
         | Code::InvalidHost
@@ -253,86 +225,6 @@ fn advice(code: Code) -> String {
         | Code::SessionStarting
         | Code::SessionFailed
         | Code::SessionStopping => "Check the address.",
-    };
-    advice.to_owned()
-}
-
-/// A problem document (RFC 9457).
-#[derive(Serialize)]
-struct Problem<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'a str,
-    status: u16,
-    detail: String,
-    code: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<ProblemReason<'a>>,
-    request_id: String,
-}
-
-/// Why a session or its service failed.
-#[derive(Serialize)]
-struct ProblemReason<'a> {
-    code: &'a str,
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<&'a str>,
-}
-
-fn problem(error: &GatewayError, code: Code, asker: &Asker) -> Response<Body> {
-    let reason = failure(error).map(|failure| ProblemReason {
-        code: failure.code(),
-        message: failure.to_string(),
-        output: failure.detail(),
-    });
-    let (status, name, title) = code.row();
-    let detail = match error {
-        GatewayError::Activate(error, ..) => error.to_string(),
-        // What failed on the service's side is for the log: it may name addresses.
-        GatewayError::Upstream(_) => title.to_owned(),
-        GatewayError::Admit(_)
-        | GatewayError::Route(_)
-        | GatewayError::Guard(_)
-        | GatewayError::Method(_)
-        | GatewayError::Busy(_)
-        | GatewayError::Stop(..)
-        | GatewayError::Tunnels(_) => error.to_string(),
-    };
-    let problem = Problem {
-        kind: format!("urn:session-gateway:problem:{name}"),
-        title,
-        status: status.as_u16(),
-        detail,
-        code: name,
-        session: asker.session.map(|id| id.to_string()),
-        reason,
-        request_id: asker.id().to_string(),
-    };
-    json(asker, "application/problem+json", &problem)
-}
-
-fn failure(error: &GatewayError) -> Option<&Reason> {
-    match error {
-        GatewayError::Activate(
-            ActivateError::NotReady(_, phase) | ActivateError::Held(_, phase, _),
-            ..,
-        ) => match phase {
-            Phase::Failed(failure) => Some(&failure.reason),
-            Phase::Idle(_) | Phase::Starting { .. } | Phase::Ending | Phase::Running => None,
-        },
-        GatewayError::Activate(ActivateError::Look(_, error), ..)
-        | GatewayError::Stop(_, error) => Some(&error.reason),
-        GatewayError::Admit(_)
-        | GatewayError::Route(_)
-        | GatewayError::Guard(_)
-        | GatewayError::Method(_)
-        | GatewayError::Activate(ActivateError::Crowded(..), ..)
-        | GatewayError::Tunnels(_)
-        | GatewayError::Busy(_)
-        | GatewayError::Upstream(_) => None,
     }
 }
 
@@ -343,12 +235,25 @@ fn retry_after(error: &GatewayError) -> Option<Duration> {
             ActivateError::NotReady(_, phase) | ActivateError::Held(_, phase, _),
             ..,
         ) => match phase {
+            Phase::Failed(failure) if *failure.reason == Reason::NoProject => None,
             Phase::Failed(failure) => {
                 Some(failure.retry_at.saturating_duration_since(Instant::now()))
             }
             Phase::Starting { .. } | Phase::Ending | Phase::Running => Some(SOON),
             Phase::Idle(_) => None,
         },
+        GatewayError::Activate(ActivateError::Look(_, error), ..)
+            if *error.reason == Reason::NoProject =>
+        {
+            None
+        }
+        GatewayError::Activate(ActivateError::Limited(_, reason), ..) => {
+            if let Reason::Limited(limit) = **reason {
+                Some(limit.retry())
+            } else {
+                Some(SOON)
+            }
+        }
         GatewayError::Activate(ActivateError::Crowded(..) | ActivateError::Look(..), ..)
         | GatewayError::Busy(_)
         | GatewayError::Stop(..)
@@ -375,6 +280,12 @@ fn log(error: &GatewayError, code: Code, asker: &Asker) {
         asker.session.map(tracing::field::display),
     );
     match error {
+        // What the resolver does not say it tells itself.
+        GatewayError::Activate(ActivateError::Look(_, error), ..)
+            if *error.reason == Reason::NoProject =>
+        {
+            debug!(%request, code, session, error = causes, "request not forwarded");
+        }
         GatewayError::Upstream(
             UpstreamError::Connect(..)
             | UpstreamError::Send(..)

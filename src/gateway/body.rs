@@ -10,17 +10,26 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
-use super::upstream::Connection;
-use crate::activator::Lease;
+use super::upstream::{Connection, ExchangeError};
+use crate::{
+    activator::Lease,
+    metrics::{Bodies, Cut, Direction},
+};
 
 /// The body of an answer to a client. Not boxed.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind"
+)]
 pub(super) enum Body {
     /// The gateway's own words, all at once. Empty once they are taken.
     Own(Bytes),
     /// A service's, as it comes.
     Streamed(Streamed),
+    /// The gateway's own words, as control tells them.
+    Told(mpsc::Receiver<Bytes>),
     /// None, and yet the service's answer: it has no body, or a tunnel has taken over.
     Bodyless,
 }
@@ -30,9 +39,12 @@ pub(super) enum Body {
 /// Dropped before its end it takes the connection with it, so that the service notices that nobody listens; at its
 /// end the connection may serve the next request.
 pub(super) struct Streamed {
-    incoming: Incoming,
     lease: Lease,
+    /// Until all has come.
     connection: Option<Connection>,
+    /// How it broke off.
+    broken: Option<ExchangeError>,
+    bodies: Bodies,
 }
 
 /// Why a streamed body broke off. The client must see a broken body and never a clean end.
@@ -40,7 +52,7 @@ pub(super) struct Streamed {
 pub(super) enum BodyError {
     /// The service's connection failed.
     #[error("the service broke off its answer")]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] ExchangeError),
     /// The session was stopped.
     #[error("the session ended during the answer")]
     Ended,
@@ -72,6 +84,7 @@ pub(super) struct Progress {
     at: Cell<At>,
     /// What may still come of it, once it has been answered.
     left: Cell<u64>,
+    bodies: Bodies,
 }
 
 /// Who an upload waits for.
@@ -113,26 +126,25 @@ impl Progress {
 }
 
 impl Upload {
+    /// The body of a request, counted where there is one.
+    pub(super) fn new(body: Incoming, bodies: impl FnOnce() -> Bodies) -> Self {
+        if body.is_end_stream() {
+            return Self::Empty;
+        }
+        let progress = Progress {
+            since: Cell::new(Instant::now()),
+            at: Cell::new(At::Service),
+            left: Cell::new(u64::MAX),
+            bodies: bodies(),
+        };
+        Self::Streamed(body, Rc::new(progress))
+    }
+
     /// How far it is, if there is any of it.
     pub(super) fn progress(&self) -> Option<Rc<Progress>> {
         match self {
             Self::Empty => None,
             Self::Streamed(_, progress) => Some(Rc::clone(progress)),
-        }
-    }
-}
-
-impl From<Incoming> for Upload {
-    fn from(body: Incoming) -> Self {
-        if body.is_end_stream() {
-            Self::Empty
-        } else {
-            let progress = Progress {
-                since: Cell::new(Instant::now()),
-                at: Cell::new(At::Service),
-                left: Cell::new(u64::MAX),
-            };
-            Self::Streamed(body, Rc::new(progress))
         }
     }
 }
@@ -173,6 +185,7 @@ impl http_body::Body for Upload {
                         return Poll::Ready(Some(Err(UploadError::Answered)));
                     };
                     progress.left.set(left);
+                    progress.bodies.moved(Direction::Up, length);
                     let last = body.is_end_stream();
                     progress.set(if last { At::End } else { At::Service });
                     Some(Ok(frame))
@@ -206,16 +219,22 @@ impl Body {
         matches!(self, Self::Streamed(_) | Self::Bodyless)
     }
 
-    pub(super) fn streamed(incoming: Incoming, lease: Lease, connection: Connection) -> Self {
-        if incoming.is_end_stream() {
-            // Nobody would ask for its end: answers to HEAD, 204, 304.
+    /// The body of the answer whose head has come on this connection.
+    pub(super) fn streamed(
+        lease: Lease,
+        connection: Connection,
+        bodies: impl FnOnce() -> Bodies,
+    ) -> Self {
+        if connection.is_whole() {
+            // Nobody would ask for its end.
             connection.give_back();
             return Self::Bodyless;
         }
         Self::Streamed(Streamed {
-            incoming,
             lease,
             connection: Some(connection),
+            broken: None,
+            bodies: bodies(),
         })
     }
 }
@@ -232,6 +251,7 @@ impl http_body::Body for Body {
             Self::Own(content) if content.is_empty() => Poll::Ready(None),
             Self::Own(content) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(content))))),
             Self::Streamed(body) => body.poll_frame(cx),
+            Self::Told(words) => words.poll_recv(cx).map(|word| Some(Ok(Frame::data(word?)))),
             Self::Bodyless => Poll::Ready(None),
         }
     }
@@ -240,7 +260,7 @@ impl http_body::Body for Body {
         match self {
             Self::Own(content) => content.is_empty(),
             // Told by the frame that ends it, so that the connection is given back there and only there.
-            Self::Streamed(_) => false,
+            Self::Streamed(_) | Self::Told(_) => false,
             Self::Bodyless => true,
         }
     }
@@ -248,49 +268,57 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(content) => SizeHint::with_exact(content.len() as u64),
-            Self::Streamed(body) => body.incoming.size_hint(),
+            Self::Streamed(body) => body.size_hint(),
+            Self::Told(_) => SizeHint::default(),
             Self::Bodyless => SizeHint::with_exact(0),
         }
     }
 }
 
 impl Streamed {
-    /// All of it has come: the connection may serve the next request.
-    fn give_back(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.give_back();
-        }
+    fn size_hint(&self) -> SizeHint {
+        let left = self.connection.as_ref().map_or(Some(0), Connection::left);
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        loop {
-            let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
-                // What has arrived is passed on first: it may be all there is.
-                Poll::Pending if self.lease.instance().has_ended() => {
-                    return Poll::Ready(Some(Err(BodyError::Ended)));
-                }
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(frame) => frame,
-            };
-            match frame {
-                None => {
-                    self.give_back();
-                    return Poll::Ready(None);
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                // Trailers were not announced to this client (RFC 9110 section 6.5.1).
-                Some(Ok(frame)) if frame.is_data() => {
-                    // Whoever sends a body of known length does not ask for what comes after its last byte.
-                    if self.incoming.is_end_stream() {
-                        self.give_back();
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                Some(Ok(_)) => {}
-            }
+        if let Some(error) = self.broken.take() {
+            self.bodies.cut(Cut::Service);
+            return Poll::Ready(Some(Err(error.into())));
         }
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(None);
+        };
+        let data = match connection.poll_body(cx) {
+            // What has arrived is passed on first: it may be all there is.
+            Poll::Pending if self.lease.instance().has_ended() => {
+                self.bodies.cut(Cut::Session);
+                return Poll::Ready(Some(Err(BodyError::Ended)));
+            }
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(data) => data,
+        };
+        let data = match data.transpose() {
+            Ok(data) => data,
+            Err(error) => {
+                // Told when what came before it is out: else the client would get nothing at all, and might ask again.
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        };
+        // Whoever sends a body of known length does not ask for what comes after its last byte.
+        if connection.is_whole()
+            && let Some(connection) = self.connection.take()
+        {
+            connection.give_back();
+        }
+        Poll::Ready(data.map(|data| {
+            self.bodies.moved(Direction::Down, data.len());
+            Ok(Frame::data(data))
+        }))
     }
 }

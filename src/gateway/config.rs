@@ -1,5 +1,6 @@
 //! The part of the configuration that says who may come, and where.
 
+mod embedders;
 mod limits;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 
+pub use embedders::Embedders;
 pub use limits::{Limits, Timeouts};
 
 use crate::settings::Section;
@@ -24,6 +26,8 @@ pub struct GatewayConfig {
     pub workers: usize,
     /// Names under which clients may come, in lower case; empty: see `hosts` in the defaults.
     pub hosts: Vec<String>,
+    /// Sites that may show sessions inside frames of their own pages (`embedders`).
+    pub embedders: Embedders,
     /// Parts of the user agents that only look, in lower case (`spawn.link_previews`).
     pub link_previews: Vec<String>,
     /// Whether everybody who reaches `listen` may do everything (`auth.none_is_fine`).
@@ -69,6 +73,7 @@ impl GatewayConfig {
                 workers => workers,
             },
             hosts: lower_case(root.strings("hosts")),
+            embedders: Embedders::read(root),
             link_previews: root
                 .section("spawn", |spawn| lower_case(spawn.strings("link_previews")))
                 .unwrap_or_default(),
@@ -116,7 +121,7 @@ impl TlsConfig {
                 certificate: files.string("certificate").into(),
                 key: files.string("key").into(),
             }),
-            reload: section.duration("reload"),
+            reload: section.timeout("reload"),
         }
     }
 }

@@ -3,12 +3,16 @@
 mod activity;
 mod begin;
 mod limit;
+mod linger;
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc, time::Duration};
+use std::{
+    convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc,
+    time::Duration,
+};
 
 use http::{Request, Response, StatusCode, header};
 use hyper::{
-    body::Incoming,
+    body::{Body as _, Incoming},
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -20,11 +24,16 @@ use tokio::{
 use tracing::debug;
 
 use super::{Gateway, Peer, body::Body};
-use crate::shutdown::{Drain, Stage};
+use crate::{
+    metrics::{Cut, End},
+    shutdown::{Drain, Stage},
+};
 use activity::{Activity, Streams};
 use begin::{Begun, begin};
 pub use limit::Connections;
 pub(super) use limit::{Open, OpenOf};
+pub(super) use linger::Lingering;
+use linger::More;
 
 /// Head, and what of a held request's body is read ahead.
 const BUFFER: usize = 64 * 1024;
@@ -54,19 +63,50 @@ pub(super) async fn serve(
         drain.reached(Stage::Draining).await;
         sleep(LAST_CALL).await;
     };
+    let meters = Arc::clone(&gateway.meters);
     let begun = tokio::select! {
         // Boxed, or every idle connection would keep room for its beginning.
         begun = timeout_at(deadline, Box::pin(begin(&gateway, stream, from, open))) => begun,
-        () = last_call => return,
+        () = last_call => return meters.ended(End::Shutdown),
     };
-    let outcome = match begun {
-        Ok(Ok(begun)) if begun.http2 => Box::pin(http2(gateway, begun, deadline, &drain)).await,
-        Ok(Ok(begun)) => Box::pin(http1(gateway, begun, deadline, &drain)).await,
-        Ok(Err(error)) => return debug!(%from, %error, "connection did not begin"),
-        Err(_) => return debug!(%from, "connection did not begin in time"),
+    let begun = match begun {
+        Ok(Ok(begun)) => begun,
+        Ok(Err(error)) => {
+            meters.ended(error.end());
+            return debug!(%from, %error, "connection did not begin");
+        }
+        Err(_) => {
+            meters.ended(End::Handshake);
+            return debug!(%from, "connection did not begin in time");
+        }
     };
-    if let Err(error) = outcome {
-        debug!(%from, %error, "connection ended");
+    let overdue = begun.overdue.clone();
+    let outcome = if begun.http2 {
+        Box::pin(http2(gateway, begun, deadline, &drain)).await
+    } else {
+        Box::pin(http1(gateway, begun, deadline, &drain)).await
+    };
+    let end = match outcome {
+        _ if overdue.is_set() => {
+            meters.cut(Cut::Client);
+            End::Write
+        }
+        Ok(end) => end,
+        Err(error) => {
+            debug!(%from, %error, "connection ended");
+            failure(&error)
+        }
+    };
+    meters.ended(end);
+}
+
+/// How a connection is counted that hyper gave up.
+fn failure(error: &hyper::Error) -> End {
+    match () {
+        () if error.is_parse_too_large() => End::Head,
+        () if error.is_parse() => End::Malformed,
+        () if error.is_timeout() => End::Ping,
+        () => End::Broken,
     }
 }
 
@@ -75,37 +115,46 @@ async fn http1(
     begun: Begun,
     deadline: Instant,
     drain: &Drain,
-) -> hyper::Result<()> {
+) -> hyper::Result<End> {
     let Begun { io, peer, .. } = begun;
     let (activity, config) = (Activity::new(), &gateway.shared.config);
     let (idle, head) = (config.timeouts.idle, config.limits.head);
     let streams = gateway.shared.shutdown.streams;
-    let own = Rc::clone(&activity);
-    let service = service_fn(move |request| {
+    let (own, more) = (Rc::clone(&activity), More::default());
+    let io = Lingering::new(io, more.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        // The rest of a body that is not read to its end.
+        more.may_come(!request.body().is_end_stream());
         let (gateway, activity) = (Rc::clone(&gateway), Rc::clone(&own));
+        let peer = Rc::clone(&peer);
         async move {
             activity.asked();
+            let open = activity.open();
             let answer = gateway.handle(request, peer).await;
-            Ok::<_, Infallible>(activity.answered(answer))
+            Ok::<_, Infallible>(activity.answered(answer, Some(open)))
         }
     });
+    // Without a timer: hyper would set a new one for each head, and its idle time is told by what it does as well.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(idle)
         .max_header_size(head)
         .max_buf_size(BUFFER.max(head))
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let connection = std::pin::pin!(connection);
-    let silent = activity.overdue(deadline);
+    let silent = silent(&activity, deadline, idle);
     let cut = activity.outlived(drain, streams);
-    drive(
+    let end = drive(
         connection,
         |one| one.graceful_shutdown(),
         (silent, cut),
         drain,
     )
-    .await
+    .await?;
+    Ok(if activity.has_switched() {
+        End::Upgraded
+    } else {
+        end
+    })
 }
 
 async fn http2(
@@ -113,21 +162,31 @@ async fn http2(
     begun: Begun,
     deadline: Instant,
     drain: &Drain,
-) -> hyper::Result<()> {
+) -> hyper::Result<End> {
     let Begun { io, peer, .. } = begun;
     let activity = Activity::new();
     let head = u32::try_from(gateway.shared.config.limits.head).unwrap_or(u32::MAX);
     let streams = gateway.shared.shutdown.streams;
-    let own = Rc::clone(&activity);
+    let (own, more) = (Rc::clone(&activity), More::default());
+    // Streams that the client opens before it hears that we end.
+    more.may_come(true);
+    let io = Lingering::new(io, more);
+    let executor = Streams {
+        activity: Rc::clone(&activity),
+        longest: gateway.shared.config.timeouts.write,
+        meters: Arc::clone(&gateway.meters),
+        drain: drain.clone(),
+    };
     let service = service_fn(move |request| {
         let (gateway, activity) = (Rc::clone(&gateway), Rc::clone(&own));
+        let peer = Rc::clone(&peer);
         async move {
             activity.asked();
             let answer = answer(&gateway, request, peer).await;
-            Ok::<_, Infallible>(activity.answered(answer))
+            Ok::<_, Infallible>(activity.answered(answer, None))
         }
     });
-    let connection = http2::Builder::new(Streams(Rc::clone(&activity), drain.clone()))
+    let connection = http2::Builder::new(executor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(WINDOWS.0)
@@ -139,12 +198,7 @@ async fn http2(
         .enable_connect_protocol()
         .serve_connection(TokioIo::new(io), service);
     let connection = std::pin::pin!(connection);
-    let silent = async {
-        tokio::select! {
-            () = activity.overdue(deadline) => {}
-            () = activity.idle(IDLE_HTTP2) => {}
-        }
-    };
+    let silent = silent(&activity, deadline, IDLE_HTTP2);
     let cut = activity.outlived(drain, streams);
     Box::pin(drive(
         connection,
@@ -155,29 +209,43 @@ async fn http2(
     .await
 }
 
+/// Waits until no whole head has come by the deadline, or there was no request for so long.
+async fn silent(activity: &Activity, deadline: Instant, idle: Duration) -> End {
+    tokio::select! {
+        () = activity.overdue(deadline) => End::Handshake,
+        () = activity.idle(idle) => End::Idle,
+    }
+}
+
 /// Runs a connection until it ends, is `silent` for too long, or the process drains: then it is told to stop, and cut
 /// when its time is over.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     stop: impl FnOnce(Pin<&mut C>),
-    (silent, cut): (impl Future<Output = ()>, impl Future<Output = ()>),
+    (silent, cut): (impl Future<Output = End>, impl Future<Output = ()>),
     drain: &Drain,
-) -> hyper::Result<()> {
+) -> hyper::Result<End> {
     let mut silent = std::pin::pin!(silent);
     tokio::select! {
-        outcome = connection.as_mut() => return outcome,
-        () = silent.as_mut() => return Ok(()),
+        biased;
+        outcome = connection.as_mut() => return outcome.map(|()| End::Closed),
+        end = silent.as_mut() => return Ok(end),
         () = drain.reached(Stage::Draining) => stop(connection.as_mut()),
     }
     tokio::select! {
-        outcome = connection => outcome,
-        () = silent => Ok(()),
-        () = cut => Ok(()),
+        biased;
+        outcome = connection => outcome.map(|()| End::Closed),
+        end = silent => Ok(end),
+        () = cut => Ok(End::Shutdown),
     }
 }
 
 /// Answers a request of HTTP/2, where a switch of protocols is a plain success (RFC 8441 section 5).
-async fn answer(gateway: &Rc<Gateway>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+async fn answer(
+    gateway: &Rc<Gateway>,
+    request: Request<Incoming>,
+    peer: Rc<Peer>,
+) -> Response<Body> {
     let mut answer = Rc::clone(gateway).handle(request, peer).await;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         *answer.status_mut() = StatusCode::OK;

@@ -1,15 +1,19 @@
 //! May this request pass: under which name it comes, from which page, and what its sender may do.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, Method, header, request::Parts};
 
-use super::headers::{Admitted, Public, origin_is};
-use crate::session::Grant;
+use super::{
+    config::{Embedders, GatewayConfig},
+    headers::{Admitted, Names, Public, SEC_FETCH_DEST, SEC_FETCH_MODE, SEC_FETCH_SITE, origin_is},
+};
+use crate::session::{Grant, Route};
 
 /// Checks every request, on every transport, before anything is looked up for it.
 pub(super) struct Guard {
     hosts: Hosts,
+    embedders: Embedders,
 }
 
 /// Under which names clients may come.
@@ -32,24 +36,31 @@ pub(super) enum GuardError {
 }
 
 impl Guard {
-    pub(super) fn new(hosts: &[String], listen: IpAddr) -> Self {
-        let hosts = match (hosts, listen.is_loopback()) {
-            ([], true) => Hosts::Loopback,
-            ([], false) => Hosts::Any,
-            (names, _) => Hosts::Named(names.to_vec()),
-        };
-        Self { hosts }
+    pub(super) fn new(config: &GatewayConfig) -> Self {
+        Self {
+            hosts: Hosts::new(&config.hosts, config.listen.ip()),
+            embedders: config.embedders.clone(),
+        }
     }
 
     /// Lets a request pass with what its sender may do.
     ///
     /// # Errors
     /// If it comes under a name that is not ours, or from a page that must not ask.
-    pub(super) fn check(&self, head: &Parts, admitted: &Admitted) -> Result<Grant, GuardError> {
-        if !self.hosts.serve(&admitted.public.host) {
+    pub(super) fn check(
+        &self,
+        head: &Parts,
+        admitted: &Admitted,
+        route: &Route<'_>,
+    ) -> Result<Grant, GuardError> {
+        if !self.hosts.serve(admitted.public.host()) {
             return Err(GuardError::Host);
         }
-        if is_cross_site(head, &admitted.public) {
+        let names = admitted.names;
+        if (names.has(Names::SITE) || names.has(Names::ORIGIN))
+            && is_cross_site(head, &admitted.public)
+            && !self.embedders.may_ask(head, route)
+        {
             return Err(GuardError::CrossSite);
         }
         Ok(Grant { spawn: true })
@@ -57,43 +68,59 @@ impl Guard {
 }
 
 impl Hosts {
-    fn serve(&self, host: &str) -> bool {
-        let name = host.parse::<SocketAddr>().map_or_else(
-            |_| {
-                host.rsplit_once(':')
-                    .filter(|_| !host.ends_with(']'))
-                    .map_or(host, |(name, _)| name)
-                    .to_owned()
-            },
-            |address| address.ip().to_string(),
-        );
-        let name = name
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_ascii_lowercase();
-        match self {
-            Self::Any => true,
-            Self::Loopback => {
-                name == "localhost"
-                    || name.ends_with(".localhost")
-                    || name
-                        .parse::<IpAddr>()
-                        .is_ok_and(|address| address.is_loopback())
-            }
-            Self::Named(names) => names.contains(&name),
+    fn new(hosts: &[String], listen: IpAddr) -> Self {
+        match (hosts, listen.is_loopback()) {
+            ([], true) => Self::Loopback,
+            ([], false) => Self::Any,
+            (names, _) => Self::Named(names.to_vec()),
         }
     }
+
+    fn serve(&self, host: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Loopback => is_loopback(name(host)),
+            Self::Named(names) => {
+                let name = name(host);
+                names.iter().any(|one| one.eq_ignore_ascii_case(name))
+            }
+        }
+    }
+}
+
+/// A host without its port and without the brackets of an IPv6 address.
+fn name(host: &str) -> &str {
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        return address;
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+fn is_loopback(name: &str) -> bool {
+    const LOCALHOST: &str = "localhost";
+    let (before, end) = name
+        .split_at_checked(name.len().wrapping_sub(LOCALHOST.len()))
+        .unwrap_or(("", ""));
+    let named = end.eq_ignore_ascii_case(LOCALHOST) && (before.is_empty() || before.ends_with('.'));
+    named
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether a page of another origin made the request. A link that a person follows is none: a `GET` that navigates a
 /// whole tab. Sibling hosts are other sites here, although browsers send them cookies (Fetch Metadata, section 2.2).
 fn is_cross_site(head: &Parts, public: &Public) -> bool {
-    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(site) = text("sec-fetch-site") {
+    let headers = &head.headers;
+    if let Some(site) = headers.get(SEC_FETCH_SITE) {
         let follows_link = head.method == Method::GET
-            && text("sec-fetch-mode") == Some("navigate")
-            && text("sec-fetch-dest").is_none_or(|dest| dest == "document");
-        if !matches!(site, "same-origin" | "none") && !follows_link {
+            && headers
+                .get(SEC_FETCH_MODE)
+                .is_some_and(|mode| mode == "navigate")
+            && headers
+                .get(SEC_FETCH_DEST)
+                .is_none_or(|dest| dest == "document");
+        if site != "same-origin" && site != "none" && !follows_link {
             return true;
         }
     }
@@ -107,15 +134,18 @@ fn foreign_origin(headers: &HeaderMap, public: &Public) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).into_iter();
     origins.any(|origin| {
         let origin = origin.as_bytes();
-        !origin_is(origin, &public.host) || (public.secure && !origin.starts_with(b"https:"))
+        !origin_is(origin, public.host()) || (public.secure && !origin.starts_with(b"https:"))
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use http::Request;
 
     use super::*;
+    use crate::session::SessionId;
 
     fn passes(
         listen: &str,
@@ -135,15 +165,16 @@ mod tests {
             .find(|(name, _)| *name == "host")
             .map_or("localhost:8000", |(_, host)| host);
         let admitted = Admitted {
-            public: Public {
-                host: host.to_owned(),
-                secure: false,
-            },
+            public: Public::new(host.try_into().unwrap(), false).unwrap(),
             upgrade: None,
+            names: Names::of(&head.headers),
         };
-        Guard::new(&hosts, listen.ip())
-            .check(&head, &admitted)
-            .map(|_| ())
+        let guard = Guard {
+            hosts: Hosts::new(&hosts, listen.ip()),
+            embedders: Embedders::default(),
+        };
+        let route = Route::Page(SessionId::random());
+        guard.check(&head, &admitted, &route).map(|_| ())
     }
 
     #[test]

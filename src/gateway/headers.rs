@@ -4,52 +4,63 @@
 //! only, then given what this hop has to say. Each rule names its source.
 
 mod admit;
+#[cfg(test)]
+pub(super) mod fixture;
 mod forwarded;
 mod http2;
+mod names;
 mod prepare;
 #[cfg(test)]
 mod properties;
 mod rewrite;
 mod scrub;
 
-use http::{HeaderMap, HeaderName, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, Entry},
+};
 
-pub(super) use admit::{AdmitError, Admitted, SocketKey, admit};
-pub(super) use forwarded::Public;
+pub(super) use admit::{AdmitError, Admitted, Offer, admit};
+pub(super) use forwarded::{Public, client};
 pub(super) use http2::flatten;
-pub(super) use prepare::{Hop, prepare};
-pub(super) use scrub::{ScrubError, scrub, switched};
+pub(super) use names::Names;
+pub(super) use prepare::{Hop, frame, prepare};
+pub(super) use scrub::{Framing, ScrubError, scrub, switched};
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const FORWARDED: HeaderName = header::FORWARDED;
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// How a request came about (Fetch Metadata). Browsers leave these out on plain HTTP outside loopback.
+pub(super) const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+pub(super) const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+pub(super) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// Whether an answer is a stream of events (HTML Standard, section 9.2).
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    const STREAM: &[u8] = b"text/event-stream";
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.and_then(|kind| kind.get(..STREAM.len()))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(STREAM))
+}
+
 /// Takes off what is meant for one hop only (RFC 9110 section 7.6.1): `Connection` and all that any of its lines
 /// names, and the fields that are hop-by-hop without being named. A field whose loss would change who the request
-/// is from or what it means is not taken off, whoever names it.
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .into_iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-            .filter(|name| !is_protected(name))
-            .collect();
+/// is from or what it means is not taken off, whoever names it. And `also` what its caller takes off: most heads have
+/// none of all this, and their names are looked at once.
+fn drop_hop_by_hop(headers: &mut HeaderMap, mut also: impl FnMut(&str) -> bool) {
+    if let Entry::Occupied(connection) = headers.entry(header::CONNECTION) {
+        let (_, lines) = connection.remove_entry_mult();
+        let named: Vec<HeaderName> = lines.flat_map(|line| nominated(&line)).collect();
         for name in named {
             headers.remove(name);
         }
     }
-    // One look at the names: most heads have one of these at most.
     let found: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hop_by_hop(name))
+        .filter(|name| is_hop_by_hop(name.as_str()) || also(name.as_str()))
         .cloned()
         .collect();
     for name in found {
@@ -57,19 +68,33 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [
-        header::CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ]
-    .contains(name)
+/// The fields that a line of `Connection` names, but for those that go unnamed too.
+fn nominated(line: &HeaderValue) -> Vec<HeaderName> {
+    let tokens = line.to_str().unwrap_or_default().split(',').map(str::trim);
+    tokens
+        .filter(|token| {
+            !["keep-alive", "upgrade"]
+                .iter()
+                .any(|name| token.eq_ignore_ascii_case(name))
+        })
+        .filter_map(|name| HeaderName::try_from(name).ok())
+        .filter(|name| !is_protected(name))
+        .collect()
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Whether nomination by `Connection` must not remove this field (CVE-2025-48865, CVE-2022-31813).
@@ -107,7 +132,6 @@ pub(super) fn origin_is(url: &[u8], host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -147,7 +171,7 @@ mod tests {
             for line in &lines {
                 headers.append(header::CONNECTION, HeaderValue::try_from(line).unwrap());
             }
-            drop_hop_by_hop(&mut headers);
+            drop_hop_by_hop(&mut headers, |_| false);
             for name in headers.keys() {
                 let named = lines.iter().flat_map(|line| line.split(',')).any(|one| one.trim().eq_ignore_ascii_case(name.as_str()));
                 prop_assert!(!named || is_protected(name), "{} was named", name);

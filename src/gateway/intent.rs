@@ -1,15 +1,11 @@
 //! What kind of request this is, read off its method and headers.
 
-use http::{HeaderMap, HeaderName, Method, header, request::Parts};
+use http::{HeaderMap, Method, header, request::Parts};
 
 use http::header::AsHeaderName;
 
-use super::headers::{Admitted, origin_is};
+use super::headers::{Admitted, SEC_FETCH_MODE, SEC_FETCH_SITE, origin_is};
 use crate::session::Intent;
-
-/// Header of browsers: how a request came about (Fetch Metadata). Absent on plain HTTP outside loopback.
-const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Classifies a request that was admitted. `link_previews` are the lower-case user agents that only look.
 #[must_use]
@@ -45,7 +41,7 @@ pub(super) fn intent(head: &Parts, admitted: &Admitted, link_previews: &[String]
         || [header::ORIGIN, header::REFERER]
             .into_iter()
             .filter_map(|name| headers.get(name))
-            .any(|value| origin_is(value.as_bytes(), &admitted.public.host));
+            .any(|value| origin_is(value.as_bytes(), admitted.public.host()));
     if by_page { Intent::Asset } else { Intent::Api }
 }
 
@@ -82,9 +78,11 @@ fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{HeaderValue, Request};
 
     use super::*;
+    use crate::gateway::headers::Names;
+    use crate::gateway::headers::Public;
 
     fn classify(method: &str, headers: &[(&str, &str)]) -> Intent {
         let mut request = Request::builder().method(method).uri("/");
@@ -96,11 +94,9 @@ mod tests {
             .any(|(name, _)| *name == "upgrade")
             .then(Default::default);
         let admitted = Admitted {
-            public: crate::gateway::headers::Public {
-                host: "gw.test:8000".to_owned(),
-                secure: false,
-            },
+            public: Public::new(HeaderValue::from_static("gw.test:8000"), false).unwrap(),
             upgrade,
+            names: Names::default(),
         };
         let (head, ()) = request.body(()).unwrap().into_parts();
         intent(&head, &admitted, &["slackbot".to_owned()])

@@ -7,13 +7,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+mod buffer;
+mod socket;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{Open, OpenOf};
+pub(super) use buffer::Buffer;
+pub(super) use socket::{Overdue, Socket};
 
 /// Bytes from and to a client. Counts as a connection as long as it lives, in whose hands ever: hyper forgets a
 /// connection that is upgraded, and its websocket is one still.
@@ -26,14 +28,23 @@ pub(super) struct Io {
 /// How the bytes go.
 pub(super) enum Stream {
     /// As they are.
-    Plain(TcpStream),
+    Plain(Socket),
     /// Encrypted. Boxed: the state is some KiB, which a plain connection need not make room for.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Io {
     pub(super) fn new(stream: Stream, counted: (Open, OpenOf)) -> Self {
         Self { stream, counted }
+    }
+
+    /// Lets the client take bytes when it likes, from now on.
+    pub(super) fn without_deadline(mut self) -> Self {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.without_deadline(),
+            Stream::Tls(stream) => stream.get_mut().0.without_deadline(),
+        }
+        self
     }
 }
 

@@ -3,15 +3,20 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
+    os::fd::{AsRawFd, RawFd},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::FutureExt as _;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType,
-    sockopt::{set_socket_reuseaddr, set_socket_reuseport},
+use rustix::{
+    io::{Errno, fcntl_dupfd_cloexec},
+    net::{
+        AddressFamily, SocketFlags, SocketType,
+        sockopt::{set_socket_reuseaddr, set_socket_reuseport},
+    },
+    process::{Resource, getrlimit},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -20,12 +25,17 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{Gateway, Shared, connection};
-use crate::shutdown::{Drain, Stage};
+use crate::{
+    metrics::End,
+    shutdown::{Drain, Stage},
+};
 
 /// Connections that wait to be accepted, per worker.
 const BACKLOG: i32 = 1024;
-/// Pause when the process has no free file descriptor: those in use must end first.
+/// Between two looks for free file descriptors, when the process has few: those in use must end first.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The part of its descriptors that the process keeps for the clients it has: they need connections to services.
+const KEPT: u64 = 16;
 
 /// Opens the port once for each worker.
 ///
@@ -75,16 +85,27 @@ pub async fn serve(
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let gateway = Gateway::new(shared, worker, drain.clone());
+    let most = most(getrlimit(Resource::Nofile).current);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = drain.reached(Stage::Draining) => break,
         };
-        match accepted {
-            Ok((stream, from)) => take(&gateway, stream, from, &drain),
-            Err(error) => {
-                warn!(%error, "connection not accepted");
-                sleep(PAUSE).await;
+        let full = match accepted {
+            Ok((stream, from)) => {
+                let full = stream.as_raw_fd() >= most;
+                take(&gateway, stream, from, &drain);
+                full
+            }
+            Err(error) => is_scarcity(&error),
+        };
+        if full {
+            if gateway.shared.connections.says_full() {
+                warn!("new connections wait: the process has few free file descriptors");
+            }
+            tokio::select! {
+                () = room(&listener, most) => {}
+                () = drain.reached(Stage::Draining) => break,
             }
         }
     }
@@ -97,10 +118,37 @@ pub async fn serve(
     Ok(())
 }
 
+/// The first number of a descriptor at which connections wait. The kernel gives the lowest that is free, so a number
+/// says how many are taken.
+fn most(limit: Option<u64>) -> RawFd {
+    let most = limit.map(|limit| limit - limit / KEPT);
+    most.and_then(|most| most.try_into().ok())
+        .unwrap_or(RawFd::MAX)
+}
+
+/// Whether the process or the machine lacks what a connection takes; else it was that connection's own failure.
+pub(super) fn is_scarcity(error: &io::Error) -> bool {
+    let scarce = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| scarce.contains(&error))
+}
+
+/// Waits until there are free descriptors again.
+async fn room(listener: &TcpListener, most: RawFd) {
+    loop {
+        sleep(PAUSE).await;
+        let lowest = fcntl_dupfd_cloexec(listener, 0);
+        if lowest.is_ok_and(|lowest| lowest.as_raw_fd() < most) {
+            return;
+        }
+    }
+}
+
 /// Serves a connection in a task of its own, or closes it at once if there are too many.
 fn take(gateway: &Rc<Gateway>, stream: TcpStream, from: SocketAddr, drain: &Drain) {
     let shared = &gateway.shared;
-    let Some(open) = shared.connections.open(&shared.config.limits) else {
+    let meters = &gateway.meters;
+    let Some(open) = shared.connections.open(&shared.config.limits, meters) else {
+        meters.ended(End::Connections);
         return debug!(%from, "too many connections");
     };
     drain.spawn_local(connection::serve(

@@ -1,39 +1,27 @@
 //! Our own pages and the session's public API: what lies under `/<uuid>/` and `/<uuid>/-/`.
 
+mod status;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts, uri::PathAndQuery,
 };
-use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::{
-    Entry, Gateway, GatewayError, Target, answer, answer::Asker, body::Body, headers::origin_is,
+    Entry, Gateway, GatewayError, Target, answer,
+    answer::Asker,
+    body::Body,
+    headers::{client, origin_is},
 };
 use crate::{
-    activator::{ActivateError, Overview},
-    pages::{self, ServiceView, SessionView},
-    session::{Action, Phase, SessionId},
+    activator::{ActivateError, Overview, SpawnError},
+    pages::{self, Frame, ServiceView, SessionView},
+    session::{Action, Service, SessionId, clock},
 };
-
-/// A session as its public API tells of it. Addresses are not public.
-#[derive(Serialize)]
-struct Status<'a> {
-    id: String,
-    state: &'a str,
-    used: Option<String>,
-    services: Vec<ServiceStatus<'a>>,
-}
-
-#[derive(Serialize)]
-struct ServiceStatus<'a> {
-    name: &'a str,
-    url: String,
-    state: &'static str,
-    /// What a start waits for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stage: Option<crate::session::Stage>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-}
+use status::Status;
 
 impl Gateway {
     /// Answers what is not a service's.
@@ -43,30 +31,35 @@ impl Gateway {
         entry: &Entry,
         asker: &Asker,
     ) -> Result<Response<Body>, GatewayError> {
+        served(&head.method, &entry.target)?;
         match entry.target {
             // Which method does not matter: a redirect does nothing, and 308 keeps it.
             Target::Slash => Ok(slash(head, asker)),
-            Target::Page(id) => {
-                only(&head.method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
-                self.page(id, asker).await
-            }
+            Target::Page(id) => self.page(id, asker).await,
             Target::Own(id, Action::Status) => {
-                only(&head.method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
-                self.status(id, asker, StatusCode::OK).await
+                let answer = self.status(id, asker, StatusCode::OK).await?;
+                Ok(answer::shared(answer, &self.shared.config.embedders, head))
+            }
+            Target::Own(id, Action::Events) => {
+                let answer = self.events(id, asker, head.method == Method::HEAD);
+                let answer = answer.await?;
+                Ok(answer::shared(answer, &self.shared.config.embedders, head))
             }
             Target::Own(id, Action::Start) => {
-                only(&head.method, &[Method::POST], "POST")?;
-                self.shared.activator.start(id, entry.grant);
+                let known = self.shared.activator.known(id).await;
+                known.map_err(|error| self.unseen(id, error, true))?;
+                let client = client(&head.headers, &entry.peer);
+                let begun = self.shared.activator.start_for(client, id, entry.grant);
+                begun.map_err(|error| GatewayError::Activate(error, self.first(), true))?;
                 self.done(
                     id,
-                    back(id, &head.headers, &entry.admitted.public.host),
+                    back(id, &head.headers, entry.admitted.public.host()),
                     asker,
                     StatusCode::ACCEPTED,
                 )
                 .await
             }
             Target::Own(id, Action::Stop) => {
-                only(&head.method, &[Method::POST], "POST")?;
                 self.shared
                     .activator
                     .stop(id)
@@ -75,7 +68,21 @@ impl Gateway {
                 // To its own page: any other would start it again.
                 self.done(
                     id,
-                    back(id, &HeaderMap::new(), &entry.admitted.public.host),
+                    back(id, &HeaderMap::new(), entry.admitted.public.host()),
+                    asker,
+                    StatusCode::OK,
+                )
+                .await
+            }
+            Target::Own(id, Action::Keep) => {
+                self.shared
+                    .activator
+                    .keep_alive(id)
+                    .await
+                    .map_err(|error| GatewayError::Stop(id, error))?;
+                self.done(
+                    id,
+                    back(id, &head.headers, entry.admitted.public.host()),
                     asker,
                     StatusCode::OK,
                 )
@@ -105,15 +112,17 @@ impl Gateway {
             .activator
             .overview(id, &self.shared.services)
             .await;
-        overview.map_err(|error| {
-            let (first, _) = self
-                .shared
-                .services
-                .iter()
-                .next()
-                .expect("a session has a service");
-            GatewayError::Activate(ActivateError::Look(id, error), first, false)
-        })
+        overview.map_err(|error| self.unseen(id, error, false))
+    }
+
+    /// The session cannot be looked at, for a form or not.
+    fn unseen(&self, id: SessionId, error: SpawnError, form: bool) -> GatewayError {
+        GatewayError::Activate(ActivateError::Look(id, error), self.first(), form)
+    }
+
+    fn first(&self) -> Service {
+        let mut services = self.shared.services.iter();
+        services.next().expect("a session has a service").0
     }
 
     async fn page(&self, id: SessionId, asker: &Asker) -> Result<Response<Body>, GatewayError> {
@@ -138,8 +147,11 @@ impl Gateway {
             state: overview.state,
             services: &services,
             used,
+            left: overview.stop.map(|stop| clock::until(stop).as_secs()),
         };
-        Ok(answer::html(asker, |frame| pages::session(frame, view)))
+        let embedders = &self.shared.config.embedders;
+        let write = |frame: Frame<'_>| pages::session(frame, view);
+        Ok(answer::html(asker, embedders, write))
     }
 
     async fn status(
@@ -149,39 +161,45 @@ impl Gateway {
         status: StatusCode,
     ) -> Result<Response<Body>, GatewayError> {
         let overview = self.overview(id).await?;
-        let services = overview.services.iter().map(|(service, phase, _)| {
-            let spec = self.shared.services.spec(*service);
-            let stage = if let Phase::Starting { stage, .. } = phase {
-                Some(*stage)
-            } else {
-                None
-            };
-            let reason = if let Phase::Failed(failure) = phase {
-                Some(failure.reason.to_string())
-            } else {
-                None
-            };
-            ServiceStatus {
-                name: &spec.name,
-                url: format!("/{id}{}/", spec.path),
-                state: phase.name(),
-                stage,
-                reason,
-            }
-        });
-        let document = Status {
-            id: id.to_string(),
-            state: overview.state,
-            used: overview.used.map(|used| used.to_string()),
-            services: services.collect(),
-        };
+        let document = Status::of(&overview, &self.shared.services);
         let mut response = answer::json(asker, "application/json", &document);
         *response.status_mut() = status;
         Ok(response)
     }
+
+    /// The same as events. Worded on control, too: this worker hands it on.
+    async fn events(
+        &self,
+        id: SessionId,
+        asker: &Asker,
+        head: bool,
+    ) -> Result<Response<Body>, GatewayError> {
+        if head {
+            self.overview(id).await?;
+            let (_, nothing) = mpsc::channel(1);
+            return Ok(answer::events(asker, nothing));
+        }
+        let shared = Arc::clone(&self.shared);
+        let write = move |overview: Option<&Overview>| match overview {
+            Some(overview) => Status::of(overview, &shared.services).event(),
+            None => Bytes::from_static(status::NOTHING),
+        };
+        let (activator, services) = (&self.shared.activator, &self.shared.services);
+        let told = activator.follow(id, services, write).await;
+        let told = told.map_err(|error| GatewayError::Activate(error, self.first(), false))?;
+        Ok(answer::events(asker, told))
+    }
 }
 
-fn only(method: &Method, allowed: &[Method], names: &'static str) -> Result<(), GatewayError> {
+/// Whether this address of ours serves the method.
+fn served(method: &Method, target: &Target) -> Result<(), GatewayError> {
+    let (allowed, names): (&[Method], _) = match target {
+        Target::Page(_) | Target::Own(_, Action::Status | Action::Events) => {
+            (&[Method::GET, Method::HEAD], "GET, HEAD")
+        }
+        Target::Own(_, Action::Start | Action::Stop | Action::Keep) => (&[Method::POST], "POST"),
+        Target::Slash | Target::Service(..) => return Ok(()),
+    };
     if allowed.contains(method) {
         Ok(())
     } else {

@@ -16,11 +16,14 @@ use rustls::{
     server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::{net::TcpStream, time::sleep};
+use tokio::time::sleep;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{info, warn};
 
-use super::config::{CertificateFiles, TlsConfig};
+use super::{
+    config::{CertificateFiles, TlsConfig},
+    io::Socket,
+};
 use crate::shutdown::{Drain, Stage};
 
 /// What connections are encrypted with.
@@ -87,8 +90,8 @@ impl Tls {
     /// Shakes hands; the flag tells whether HTTP/2 was agreed on. The deadline is the caller's.
     pub(super) async fn accept(
         &self,
-        stream: TcpStream,
-    ) -> std::io::Result<(Box<TlsStream<TcpStream>>, bool)> {
+        stream: Socket,
+    ) -> std::io::Result<(Box<TlsStream<Socket>>, bool)> {
         let stream = Box::new(self.acceptor.accept(stream).await?);
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok((stream, http2))

@@ -31,13 +31,16 @@ use tokio_tungstenite::tungstenite::protocol::{
 use tracing::debug;
 use uuid::Uuid;
 
-use super::{io::Io, upstream::Connection};
+use super::{connection::Lingering, io::Io, upstream::Connection};
 use crate::{
     activator::{Lease, TunnelGuard},
-    metrics::{Direction as Way, OpenTunnel},
+    metrics::{Direction as Way, OpenTunnel, TunnelEnd},
+    session::{InputRule, Spell},
     shutdown::{Drain, ShutdownConfig, Stage},
 };
 use direction::Direction;
+#[cfg(fuzzing)]
+pub(super) use frames::Scanner;
 
 /// How long an end that was told may take to answer: a round trip to the other side of the world, several times.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -73,6 +76,9 @@ struct Tunnel<C, S> {
     service: S,
     up: Direction,
     down: Direction,
+    /// When what comes is somebody's work, and what has come.
+    rule: Option<InputRule>,
+    spell: Spell,
     /// Only while one side has ended.
     half: Option<Pin<Box<Sleep>>>,
 }
@@ -118,30 +124,37 @@ pub(super) fn join(
     client: OnUpgrade,
     service: Connection,
     held: Held,
-    times: Times,
+    (times, rule): (Times, Option<InputRule>),
     drain: &Drain,
 ) {
     // Boxed, or every tunnel would keep room for its beginning.
-    let opening = Box::pin(open_up(client, service));
+    let opening = Box::pin(open_up(client, service, rule));
     drain.spawn_local(carry(opening, held, times, drain.clone()));
 }
 
-/// Takes both sockets from hyper, with what came on them already.
-async fn open_up(client: OnUpgrade, service: Connection) -> io::Result<Opened> {
-    let (client, service) = tokio::join!(client, service.into_socket());
-    let client = client.map_err(io::Error::other)?;
-    let service = service.ok_or(io::ErrorKind::ConnectionReset)?;
-    let down = Direction::new(Way::Down, &service.read_buf);
-    let service = service.io.into_inner();
-    Ok(match client.downcast::<TokioIo<Io>>() {
+/// Takes both sockets, the client's from hyper, with what came on them already.
+async fn open_up(
+    client: OnUpgrade,
+    service: Connection,
+    rule: Option<InputRule>,
+) -> io::Result<Opened> {
+    let client = client.await.map_err(io::Error::other)?;
+    let (service, early) = service
+        .into_socket()
+        .ok_or(io::ErrorKind::ConnectionReset)?;
+    let long = rule.map_or(u8::MAX, |rule| rule.bytes);
+    let down = Direction::new(Way::Down, &early, long);
+    Ok(match client.downcast::<TokioIo<Lingering>>() {
         Ok(parts) => {
-            let up = Direction::new(Way::Up, &parts.read_buf);
-            Opened::Socket(Tunnel::new((parts.io.into_inner(), service), (up, down)))
+            let up = Direction::new(Way::Up, &parts.read_buf, long);
+            // Its silence has a time of its own.
+            let client = parts.io.into_inner().into_inner().without_deadline();
+            Opened::Socket(Tunnel::new((client, service), (up, down)).under(rule))
         }
         Err(stream) => {
-            let up = Direction::new(Way::Up, &Bytes::new());
+            let up = Direction::new(Way::Up, &Bytes::new(), long);
             let ends = (TokioIo::new(stream), service);
-            Opened::Stream(Box::new(Tunnel::new(ends, (up, down))))
+            Opened::Stream(Box::new(Tunnel::new(ends, (up, down)).under(rule)))
         }
     })
 }
@@ -155,17 +168,27 @@ async fn carry(
     let session = held.lease.instance().session();
     let mut opened = match opening.await {
         Ok(opened) => opened,
-        Err(error) => return debug!(%session, %error, "tunnel not opened"),
+        Err(error) => {
+            held.open.ended(TunnelEnd::Broken);
+            return debug!(%session, %error, "tunnel not opened");
+        }
     };
     // By reference, or there would be room for the tunnel twice.
     let outcome = match &mut opened {
         Opened::Socket(tunnel) => tunnel.run(&held, times, &drain).await,
         Opened::Stream(tunnel) => Box::pin(tunnel.run(&held, times, &drain)).await,
     };
-    match outcome {
-        Ok(why) => debug!(%session, why, "tunnel ended"),
-        Err(error) => debug!(%session, %error, "tunnel broke"),
-    }
+    let end = match outcome {
+        Ok(end) => {
+            debug!(%session, ?end, "tunnel ended");
+            end
+        }
+        Err(error) => {
+            debug!(%session, %error, "tunnel broke");
+            TunnelEnd::Broken
+        }
+    };
+    held.open.ended(end);
 }
 
 impl<C, S> Tunnel<C, S>
@@ -179,8 +202,16 @@ where
             service,
             up,
             down,
+            rule: None,
+            spell: Spell::default(),
             half: None,
         }
+    }
+
+    /// Says what of it is somebody's work.
+    fn under(mut self, rule: Option<InputRule>) -> Self {
+        self.rule = rule;
+        self
     }
 
     /// Carries bytes until there is a reason to end.
@@ -189,17 +220,35 @@ where
         Held { lease, open, .. }: &Held,
         times: Times,
         drain: &Drain,
-    ) -> io::Result<&'static str> {
+    ) -> io::Result<TunnelEnd> {
         let moved = Cell::new(false);
         let (reason, until) = tokio::select! {
-            outcome = poll_fn(|cx| self.poll(cx, open, &moved)) => return outcome,
+            outcome = poll_fn(|cx| {
+                let outcome = self.poll(cx, open, &moved);
+                self.work(lease);
+                outcome
+            }) => return outcome,
             () = lease.ended() => (Reason::Gone, Instant::now() + FRAME),
             () = silence(&moved, times.silence) => (Reason::Silent, Instant::now() + FRAME),
             until = told(drain, times.window) => (Reason::Restart, until),
         };
         // Boxed, or every tunnel would keep room for its end.
         Box::pin(self.close(reason, until, open)).await;
-        Ok(reason.text())
+        Ok(reason.end())
+    }
+
+    /// Tells the instance if what has come is somebody's work.
+    fn work(&mut self, lease: &Lease) {
+        let Some(rule) = self.rule else { return };
+        let mut frames = self.up.frames();
+        if rule.output {
+            frames = frames.wrapping_add(self.down.frames());
+        }
+        let instance = lease.instance();
+        let counted = self.spell.counted(instance.window(), frames);
+        if counted > 0 {
+            instance.heard(counted, rule);
+        }
     }
 
     fn poll(
@@ -207,7 +256,7 @@ where
         cx: &mut Context<'_>,
         open: &OpenTunnel,
         moved: &Cell<bool>,
-    ) -> Poll<io::Result<&'static str>> {
+    ) -> Poll<io::Result<TunnelEnd>> {
         let before = (self.up.moves(), self.down.moves());
         let up = self
             .up
@@ -216,7 +265,7 @@ where
             .down
             .poll(cx, &mut self.service, &mut self.client, open)?;
         if up.is_ready() && down.is_ready() {
-            return Poll::Ready(Ok("both sides ended"));
+            return Poll::Ready(Ok(TunnelEnd::Closed));
         }
         let progress = before != (self.up.moves(), self.down.moves());
         if progress {
@@ -229,9 +278,7 @@ where
         if progress {
             half.as_mut().reset(Instant::now() + HALF);
         }
-        half.as_mut()
-            .poll(cx)
-            .map(|()| Ok("one side ended, and the other was silent"))
+        half.as_mut().poll(cx).map(|()| Ok(TunnelEnd::Half))
     }
 
     /// Tells both sides, at the end of the frame at hand if that comes by `until`, and waits shortly for their answers:
@@ -273,6 +320,14 @@ impl Reason {
             Self::Restart => "gateway restarts",
             Self::Gone => "session ended",
             Self::Silent => "nothing moved",
+        }
+    }
+
+    fn end(self) -> TunnelEnd {
+        match self {
+            Self::Restart => TunnelEnd::Shutdown,
+            Self::Gone => TunnelEnd::Session,
+            Self::Silent => TunnelEnd::Silent,
         }
     }
 
@@ -378,8 +433,8 @@ mod tests {
         let (mut client, near) = duplex(64);
         let (mut service, far) = duplex(64);
         let open = direction::tests::open();
-        let up = Direction::new(Way::Up, &Bytes::new());
-        let down = Direction::new(Way::Down, &Bytes::new());
+        let up = Direction::new(Way::Up, &Bytes::new(), 0);
+        let down = Direction::new(Way::Down, &Bytes::new(), 0);
         let mut tunnel = Tunnel::new((near, far), (up, down));
         let moved = Cell::new(false);
         client.shutdown().await.unwrap();
@@ -389,7 +444,7 @@ mod tests {
             service.write_all(b"late").await.unwrap();
         };
         let (ended, ()) = tokio::join!(poll_fn(|cx| tunnel.poll(cx, &open, &moved)), speak);
-        assert_eq!(ended.unwrap(), "one side ended, and the other was silent");
+        assert_eq!(ended.unwrap(), TunnelEnd::Half);
         assert_eq!(begun.elapsed().as_secs(), (HALF / 2 + HALF).as_secs());
     }
 
@@ -404,7 +459,7 @@ mod tests {
         let size = size(|(opening, held, times, drain): (Opening, _, _, _)| {
             carry(opening, held, times, drain)
         });
-        assert!(size <= 1152, "{size}");
+        assert!(size <= 1176, "{size}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Reason;
+use super::{Course, Reason};
 
 /// What the durable record says of a session that has no running instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -31,6 +31,10 @@ pub enum Phase {
         stage: Stage,
         /// Since when.
         since: Instant,
+        /// How many starts come to their turn before it, and itself, while it waits for its own.
+        position: Option<usize>,
+        /// What it has waited for so far, where that was seen from here.
+        course: Option<Arc<Course>>,
     },
     /// The start, or this service, failed and is not tried again before `retry_at`.
     Failed(Failure),
@@ -69,9 +73,25 @@ pub struct Failure {
     pub retry_at: Instant,
     /// How many times in a row, from 1.
     pub attempts: u32,
+    /// Whether it may be over without anybody's doing: a page looks again by itself.
+    pub passes: bool,
 }
 
 impl Stage {
+    /// Its stable name for programs and pages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Namespace => "namespace",
+            Self::Disk => "disk",
+            Self::Schedule => "schedule",
+            Self::Pull => "pull",
+            Self::Process => "process",
+            Self::Port => "port",
+        }
+    }
+
     /// What a person reads.
     #[must_use]
     pub fn label(self) -> &'static str {

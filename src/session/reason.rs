@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use super::Limit;
+
 /// Why a session or one of its services cannot be reached. A closed list: pages, the API and metrics name each by
 /// its [`code`](Self::code).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +94,24 @@ pub enum Reason {
         /// What it is.
         what: &'static str,
     },
+    /// The platform knows no such project.
+    #[error("there is no such project")]
+    NoProject,
+    /// The platform names a profile that is not configured.
+    #[error("the session is to be made by the profile {name:?}, and there is none of that name")]
+    NoProfile {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// The platform does not say what the session is made from.
+    #[error("the platform does not say at present what the session is made from")]
+    Unresolved {
+        /// What it does instead.
+        error: Arc<str>,
+    },
+    /// There may be no more sessions, or no more starts, for now.
+    #[error(transparent)]
+    Limited(#[from] Limit),
     /// What runs sessions cannot be reached, or does not take orders now.
     #[error("sessions cannot be started at present")]
     Unavailable {
@@ -130,9 +150,25 @@ impl Reason {
             Self::Refused { .. } => "cluster_refused",
             Self::Foreign { .. } => "not_ours",
             Self::Terminating { .. } => "still_terminating",
+            Self::NoProject => "no_such_project",
+            Self::NoProfile { .. } => "no_such_profile",
+            Self::Unresolved { .. } => "resolver_failed",
+            Self::Limited(limit) => limit.code(),
             Self::Unavailable { .. } => "spawner_unavailable",
             Self::Internal => "start_broke_off",
         }
+    }
+
+    /// Whether the next start may do better though nobody has done anything about it.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::Unresolved { .. }
+                | Self::Terminating { .. }
+                | Self::Limited(_)
+        )
     }
 
     /// What the program or the operating system said, if anything: lines for the operator.
@@ -148,10 +184,14 @@ impl Reason {
             | Self::Secret { error }
             | Self::Refused { error }
             | Self::Foreign { error }
+            | Self::Unresolved { error }
             | Self::Unavailable { error } => error,
             Self::NotListening { .. }
             | Self::OutOfMemory { .. }
             | Self::Terminating { .. }
+            | Self::NoProject
+            | Self::NoProfile { .. }
+            | Self::Limited(_)
             | Self::Internal => return None,
         };
         (!text.is_empty()).then_some(&**text)

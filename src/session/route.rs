@@ -30,10 +30,14 @@ pub enum Route<'a> {
 pub enum Action {
     /// `GET`: where the session stands.
     Status,
+    /// `GET`: the same as events, whenever it changes.
+    Events,
     /// `POST`: start it, or try again at once.
     Start,
     /// `POST`: stop it and keep its workspace.
     Stop,
+    /// `POST`: it is in use, and an announced stop is taken back.
+    Keep,
 }
 
 /// Why a path addresses nothing. Each is a 404 for the client.
@@ -99,8 +103,10 @@ impl Action {
     fn parse(call: &str) -> Result<Self, RouteError> {
         match call {
             "status" => Ok(Self::Status),
+            "events" => Ok(Self::Events),
             "start" => Ok(Self::Start),
             "stop" => Ok(Self::Stop),
+            "keep" => Ok(Self::Keep),
             _ => Err(RouteError::Action),
         }
     }
@@ -111,23 +117,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::session::{HostHeader, OriginHeader, ServiceSpec};
+    use crate::session::ServiceSpec;
 
     const ID: &str = "3f2b8c1e-5d4a-4c6b-9e7f-0a1b2c3d4e5f";
 
     fn services() -> Services {
-        let spec = |name: &str, prefix| ServiceSpec {
-            name: name.to_owned(),
-            port: 3000,
-            path: format!("/{name}"),
-            prefix,
-            host: HostHeader::Public,
-            origin: OriginHeader::Pass,
-        };
         Services::new(vec![
-            spec("preview", Prefix::Keep),
-            spec("chat", Prefix::Strip),
-            spec("vscode", Prefix::Strip),
+            ServiceSpec::example("preview", Prefix::Keep),
+            ServiceSpec::example("chat", Prefix::Strip),
+            ServiceSpec::example("vscode", Prefix::Strip),
         ])
         .unwrap()
     }
@@ -158,8 +156,13 @@ mod tests {
                 format!("/{ID}/-/status"),
                 Ok(Route::Own(id, Action::Status)),
             ),
+            (
+                format!("/{ID}/-/events"),
+                Ok(Route::Own(id, Action::Events)),
+            ),
             (format!("/{ID}/-/start"), Ok(Route::Own(id, Action::Start))),
             (format!("/{ID}/-/stop"), Ok(Route::Own(id, Action::Stop))),
+            (format!("/{ID}/-/keep"), Ok(Route::Own(id, Action::Keep))),
             (format!("/{ID}/-/"), Err(RouteError::Action)),
             (format!("/{ID}/-/stop/"), Err(RouteError::Action)),
             (format!("/{ID}/previews"), Err(RouteError::Service)),

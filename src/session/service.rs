@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Activity;
+
 /// One of the configured services, by its place in [`Services`]. Small and `Copy`: it indexes per-service state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Service(u8);
@@ -21,6 +23,24 @@ pub struct ServiceSpec {
     pub host: HostHeader,
     /// Which `Origin` the service sees.
     pub origin: OriginHeader,
+    /// What counts as use of it.
+    pub activity: Activity,
+}
+
+#[cfg(test)]
+impl ServiceSpec {
+    /// One for tests: of this name, at the path of its name.
+    pub(crate) fn example(name: &str, prefix: Prefix) -> Self {
+        Self {
+            name: name.to_owned(),
+            port: 3000,
+            path: format!("/{name}"),
+            prefix,
+            host: HostHeader::Public,
+            origin: OriginHeader::Pass,
+            activity: Activity::Requests,
+        }
+    }
 }
 
 /// What becomes of `/<uuid>/<service>` on the way to the service.

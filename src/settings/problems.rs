@@ -28,6 +28,12 @@ impl Problem {
         }
     }
 
+    /// Whether it says the same of the same place, under whatever key.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.origin, &self.message) == (&other.origin, &other.message)
+    }
+
     /// Whether it is about the value at `path` or one below it.
     #[must_use]
     pub fn is_at(&self, path: &str) -> bool {

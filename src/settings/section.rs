@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::problems::Problems;
+use super::problems::{Problem, Problems};
 use super::tree::{Map, Node, Origin, Value};
 use report::{Report, join};
 
@@ -78,6 +78,20 @@ impl<'a> Section<'a> {
             },
         )
         .unwrap_or_default()
+    }
+
+    /// As [`duration`](Self::duration), of something that takes time: what has none is over before it begins.
+    pub fn timeout(&mut self, key: &str) -> Duration {
+        self.parsed(
+            key,
+            "a duration with its unit, such as 25s or 10m, of more than nothing and of a year at most",
+            |text| {
+                humantime::parse_duration(text)
+                    .ok()
+                    .filter(|duration| !duration.is_zero() && *duration <= LONGEST)
+            },
+        )
+        .unwrap_or(LONGEST)
     }
 
     /// A number of bytes with its unit: `32KiB`.
@@ -237,6 +251,36 @@ impl<'a> Section<'a> {
             all
         });
         all.unwrap_or_default()
+    }
+
+    /// What `read` makes of each section below `key`, laid over this section: what it does not say is as it is here.
+    /// What is wrong here is not told again for each.
+    pub fn variants<T>(
+        &mut self,
+        key: &str,
+        mut read: impl FnMut(&str, &mut Section<'_>) -> T,
+    ) -> Vec<T> {
+        let base = self.map.clone();
+        let told = self.report.problems.len();
+        let all = self.sections(key, |name, section| {
+            let mut merged = Node::new(Value::Map(base.clone()), section.origin.clone());
+            let over = Value::Map(section.map.clone());
+            merged.merge(Node::new(over, section.origin.clone()));
+            read(
+                name,
+                &mut Section {
+                    path: section.path.clone(),
+                    map: merged.as_map(),
+                    origin: section.origin,
+                    report: section.report,
+                },
+            )
+        });
+        let new = self.report.problems.split_off(told);
+        let told = self.report.problems.clone();
+        let is_new = |problem: &Problem| !told.iter().any(|old| old.is_same(problem));
+        self.report.problems.extend(new.into_iter().filter(is_new));
+        all
     }
 
     /// Reports `message` unless `holds`, for the first of `keys` that is no default; for the section itself if there

@@ -7,7 +7,7 @@
     reason = "objects of the cluster take kilobytes, and there is one such task for a start or a stop"
 )]
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -16,41 +16,41 @@ use k8s_openapi::{
     api::networking::v1::NetworkPolicyPeer,
 };
 use kube::{
-    Config, Error, ResourceExt,
-    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, Preconditions},
+    Config, Error,
+    api::{ListParams, LogParams, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
 
 pub use client::ClientError;
 pub use config::KubernetesConfig;
+pub use import::{Address, Difference, Release};
 pub use objects::{Objects, Template};
 
 use crate::{
-    activator::{Facts, Inspect, InstanceUid, Listed, Seen, SpawnError, Spawner},
+    activator::{Facts, Inspect, InstanceUid, Listed, Named, Seen, SpawnError, Spawner},
     session::{Found, Plan, Reason, Services, SessionId, Stage},
     shutdown::{self, Drain},
 };
 use client::{Api, words};
-use make::{Make, helms};
-use names::{STATE, STOPPED, USED, UUID};
+use make::Make;
+use names::{USED, UUID};
 use watch::Pods;
 
 mod book;
 mod client;
 mod config;
 mod gateway;
+mod import;
 mod make;
 mod names;
 mod objects;
 mod pod;
 mod record;
+mod remove;
 mod status;
+mod stop;
 mod watch;
 
-/// How long a pod may take to end after it was deleted: its own grace and a little more.
-const END: Duration = Duration::from_secs(60);
-/// How often it is looked whether a pod is gone, where the watch has not said so.
-const AGAIN: Duration = Duration::from_secs(2);
 /// Accounts in one page of a list.
 const PAGE: u32 = 500;
 /// The last lines of a container's output that are shown.
@@ -163,8 +163,13 @@ impl Spawner for KubernetesSpawner {
         plan: &'a Plan,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<(), SpawnError>> {
+        let Some(config) = self.cluster.config.by(&plan.profile) else {
+            let name = plan.profile.as_str().into();
+            let error = SpawnError::new(Reason::NoProfile { name });
+            return Box::pin(std::future::ready(Err(error)));
+        };
         let template = Template {
-            config: &self.cluster.config,
+            config,
             services: &self.cluster.services,
             gateway: &self.cluster.gateway,
         };
@@ -191,6 +196,46 @@ impl Spawner for KubernetesSpawner {
     ) -> BoxFuture<'a, Result<(), SpawnError>> {
         let (cluster, facts) = (Arc::clone(&self.cluster), facts.clone());
         self.whole(async move { cluster.stop(id, &facts).await })
+    }
+
+    fn announce<'a>(
+        &'a self,
+        instance: Named,
+        stop: Timestamp,
+        _: &'a Facts,
+    ) -> BoxFuture<'a, Result<(), SpawnError>> {
+        let cluster = Arc::clone(&self.cluster);
+        self.whole(async move { cluster.announce(instance, stop).await })
+    }
+
+    fn keep<'a>(
+        &'a self,
+        instance: Named,
+        used: Timestamp,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        let (cluster, facts) = (Arc::clone(&self.cluster), facts.clone());
+        self.whole(async move { cluster.keep(instance, used, &facts).await })
+    }
+
+    fn expire<'a>(
+        &'a self,
+        instance: Named,
+        stop: Timestamp,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        let (cluster, facts) = (Arc::clone(&self.cluster), facts.clone());
+        self.whole(async move { cluster.expire(instance, stop, &facts).await })
+    }
+
+    fn delete<'a>(
+        &'a self,
+        id: SessionId,
+        unused: Option<Timestamp>,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        let (cluster, facts) = (Arc::clone(&self.cluster), facts.clone());
+        self.whole(async move { cluster.remove(id, unused, &facts).await })
     }
 
     /// Pods need no gateway to run.
@@ -281,53 +326,6 @@ impl Cluster {
         }
     }
 
-    async fn stop(&self, id: SessionId, facts: &Facts) -> Result<(), SpawnError> {
-        let Some(account) = self.account(id).await? else {
-            return Ok(());
-        };
-        if record::is_helms(&account.metadata) {
-            return Err(helms());
-        }
-        self.annotate(id, STATE, STOPPED).await.map_err(asked)?;
-        let (pods, name) = (self.pods_of(id), names::base(id));
-        let Some(pod) = self.find(&pods, &name).await? else {
-            return Ok(());
-        };
-        if !objects::is_ours(&pod.metadata, id) {
-            return Ok(());
-        }
-        self.delete(&pods, &pod).await?;
-        let Some(uid) = identity(&pod) else {
-            return Ok(());
-        };
-        self.pods.ends(facts, uid);
-        let deadline = tokio::time::Instant::now() + END;
-        while tokio::time::Instant::now() < deadline {
-            if self.pods.until(uid, false, AGAIN).await {
-                return Ok(());
-            }
-            let found = self.find(&pods, &name).await?;
-            if found.as_ref().and_then(identity) != Some(uid) {
-                return Ok(());
-            }
-        }
-        Err(SpawnError::new(Reason::Terminating { what: "pod" }))
-    }
-
-    /// Deletes this very pod. One that is gone, or another under its name, is left alone.
-    async fn delete(&self, pods: &kube::Api<Pod>, pod: &Pod) -> Result<(), SpawnError> {
-        let name = pod.name_any();
-        let params = DeleteParams::default().preconditions(Preconditions {
-            uid: pod.uid(),
-            resource_version: None,
-        });
-        match self.api.call(|| pods.delete(&name, &params)).await {
-            Ok(_) => Ok(()),
-            Err(Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            Err(error) => Err(asked(error)),
-        }
-    }
-
     /// The API server lists by namespace and name, which is the order of the ids.
     async fn list(
         &self,
@@ -349,8 +347,10 @@ impl Cluster {
                 .await
                 .map_err(asked)?;
             let listed = list.items.iter().filter(|account| {
-                let name = account.metadata.name.as_deref().unwrap_or_default();
-                record::listed(account).is_some_and(|listed| name == names::base(listed.id))
+                let (name, namespace) = (&account.metadata.name, &account.metadata.namespace);
+                record::listed(account).is_some_and(|Listed { id, .. }| {
+                    *name == Some(names::base(id)) && *namespace == Some(template.of(id))
+                })
             });
             all.extend(listed.filter_map(record::listed));
             match list.metadata.continue_ {

@@ -26,7 +26,7 @@ pub use config::{Command, LocalConfig};
 pub use folder::OpenError;
 
 use crate::{
-    activator::{Facts, Inspect, Listed, Seen, SpawnError, Spawner},
+    activator::{Facts, Named, Seen, SpawnError, Spawner},
     session::{Plan, Reason, Services, SessionId, Stage},
     shutdown::Drain,
 };
@@ -39,6 +39,7 @@ use supervisor::MARGIN;
 mod config;
 mod environment;
 mod folder;
+mod inspect;
 mod outcome;
 mod output;
 mod ports;
@@ -137,10 +138,11 @@ impl LocalSpawner {
     }
 
     /// Runs `work` to its end, whether or not the caller waits for it, with the session to itself.
-    fn alone<W, F>(&self, id: SessionId, work: W) -> BoxFuture<'static, Result<(), SpawnError>>
+    fn alone<T, W, F>(&self, id: SessionId, work: W) -> BoxFuture<'static, Result<T, SpawnError>>
     where
+        T: Send + 'static,
         W: FnOnce(Arc<Host>, Arc<Session>) -> F + Send + 'static,
-        F: Future<Output = Result<(), SpawnError>> + Send,
+        F: Future<Output = Result<T, SpawnError>> + Send,
     {
         let host = Arc::clone(&self.host);
         Box::pin(async move {
@@ -180,6 +182,11 @@ impl Spawner for LocalSpawner {
         plan: &'a Plan,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<(), SpawnError>> {
+        if self.host.config.by(&plan.profile).is_none() {
+            let name = plan.profile.as_str().into();
+            let error = SpawnError::new(Reason::NoProfile { name });
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let (plan, facts) = (plan.clone(), facts.clone());
         self.alone(id, move |host, session| async move {
             let mut running = session.running.lock().await;
@@ -225,14 +232,86 @@ impl Spawner for LocalSpawner {
     ) -> BoxFuture<'a, Result<(), SpawnError>> {
         self.alone(id, move |host, session| async move {
             let mut running = session.running.lock().await;
-            let stop = |folder: &SessionFolder| Record::change(folder, Record::stop);
-            let recorded = host.on_disk(id, stop).await;
-            // A full disk is no reason to let it run.
-            let ended = match running.take() {
-                Some(running) => running.end(id).await,
-                None => Ok(()),
+            host.stop(id, &mut running).await
+        })
+    }
+
+    /// Only this gateway has anything to do with the session, so nobody else is to be told.
+    fn announce<'a>(
+        &'a self,
+        Named { id, uid }: Named,
+        stop: Timestamp,
+        _: &'a Facts,
+    ) -> BoxFuture<'a, Result<(), SpawnError>> {
+        self.alone(id, move |_, session| async move {
+            let mut running = session.running.lock().await;
+            if let Some(running) = running.as_mut().filter(|one| one.uid == uid) {
+                running.announce(id, Some(stop));
+            }
+            Ok(())
+        })
+    }
+
+    fn keep<'a>(
+        &'a self,
+        Named { id, uid }: Named,
+        used: Timestamp,
+        _: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        self.alone(id, move |host, session| async move {
+            let mut running = session.running.lock().await;
+            let Some(running) = running.as_mut().filter(|one| one.uid == uid) else {
+                return Ok(false);
             };
-            recorded.and(ended).and(host.end_left(id).await)
+            running.announce(id, None);
+            let stamp = move |folder: &SessionFolder| Record::change(folder, |it| it.stamp(used));
+            host.on_disk(id, stamp).await.map(|()| true)
+        })
+    }
+
+    fn expire<'a>(
+        &'a self,
+        Named { id, uid }: Named,
+        stop: Timestamp,
+        _: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        self.alone(id, move |host, session| async move {
+            let mut running = session.running.lock().await;
+            let is_so = matches!(&*running, Some(one) if one.uid == uid && one.stop == Some(stop));
+            if is_so {
+                host.stop(id, &mut running).await?;
+            }
+            Ok(is_so)
+        })
+    }
+
+    fn delete<'a>(
+        &'a self,
+        id: SessionId,
+        unused: Option<Timestamp>,
+        _: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        self.alone(id, move |host, session| async move {
+            let mut running = session.running.lock().await;
+            if let Some(since) = unused {
+                let is_left = move |folder: &SessionFolder| {
+                    let record = Record::read(folder)?;
+                    Ok(!folder.is_kept() && record.is_some_and(|record| record.is_left(since)))
+                };
+                if running.is_some() || !host.on_disk(id, is_left).await? {
+                    return Ok(false);
+                }
+            }
+            // Also of what an earlier gateway left, and of what has a record that cannot be read.
+            if let Some(running) = running.take() {
+                running.end(id).await?;
+            }
+            host.end_left(id).await?;
+            let remove = |folder: &SessionFolder| {
+                let removed = folder.remove();
+                removed.map_err(|error| RecordError::Storage(folder.path().to_owned(), error))
+            };
+            host.on_disk(id, remove).await
         })
     }
 
@@ -243,47 +322,19 @@ impl Spawner for LocalSpawner {
     }
 }
 
-impl Inspect for LocalSpawner {
-    fn list(
-        &self,
-        after: Option<SessionId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Listed>, SpawnError>> {
-        let host = Arc::clone(&self.host);
-        let listed = self
-            .host
-            .drain
-            .spawn_blocking(move || record::list(&host.folder, after, limit));
-        Box::pin(async {
-            let listed = listed.await.map_err(|_| internal())??;
-            let readable = listed.into_iter().filter_map(|listed| {
-                listed
-                    .inspect_err(|error| warn!(%error, "session not listed"))
-                    .ok()
-            });
-            Ok(readable.collect())
-        })
-    }
-
-    fn find(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Listed>, SpawnError>> {
-        Box::pin(async move {
-            let record = self.host.on_disk(id, Record::read).await?;
-            Ok(record.map(|record| record.listed(id)))
-        })
-    }
-
-    fn tail(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<String>, SpawnError>> {
-        let count = self.host.services.count();
-        let session = self.host.lock_sessions().get(&id).cloned();
-        let tails = session.map_or_else(
-            || vec![String::new(); count],
-            |session| session.outputs.tails(count),
-        );
-        Box::pin(std::future::ready(Ok(tails)))
-    }
-}
-
 impl Host {
+    /// Records a session as stopped and ends what runs of it.
+    async fn stop(&self, id: SessionId, running: &mut Option<Running>) -> Result<(), SpawnError> {
+        let stop = |folder: &SessionFolder| Record::change(folder, Record::stop);
+        let recorded = self.on_disk(id, stop).await;
+        // A full disk is no reason to let it run.
+        let ended = match running.take() {
+            Some(running) => running.end(id).await,
+            None => Ok(()),
+        };
+        recorded.and(ended).and(self.end_left(id).await)
+    }
+
     fn session(&self, id: SessionId) -> Arc<Session> {
         Arc::clone(self.lock_sessions().entry(id).or_default())
     }

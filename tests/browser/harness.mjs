@@ -1,7 +1,8 @@
 // Runs a scenario: a real gateway on free ports and an empty data folder, and a real Chromium in front of it.
 //
 // Whatever the scenario does, it fails when a page asks for anything outside the session's own prefix, when a page's
-// script throws, when the gateway does not end when told to, and when a process is left behind.
+// script throws or the browser forbids a page something, when the gateway does not end when told to, and when a process
+// is left behind.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -14,30 +15,42 @@ import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
 
+import { Relay } from './relay.mjs';
+import * as tls from './tls.mjs';
+
 // By `require`, which alone looks where NODE_PATH says.
 const { chromium } = createRequire(import.meta.url)('playwright-core');
 
 export const program = needed('SESSION_GATEWAY');
-const ADDRESS = /http:\/\/127\.0\.0\.1:\d+\/([0-9a-f-]{36})\//;
+const ADDRESS = /(https?):\/\/127\.0\.0\.1:(\d+)\/([0-9a-f-]{36})\//;
+const ADMIN = /Operators' port +(\S+)\//;
 // Ten times the longest that is meant, so that a busy machine fails nothing.
 const PATIENCE = 30_000;
 const SCENARIO = 240_000;
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync'];
+  '--disable-component-update', '--disable-sync', ...tls.flags()];
 // What code-server's page asks for beside its own files: the list of extensions, which fails without harm, and
 // addresses that its own service worker answers.
 const OUTSIDE = [/^https:\/\/[^/]*open-vsx\.org\//, /^https:\/\/[^/]*\.vscode-cdn\.net\//];
 
-let browser;
-after(() => browser?.close());
+// How the browser says on a page's console that it forbids something.
+const FORBIDDEN = /content security policy|mixed content/i;
+// What it says there of every answer that is no success.
+const ANSWERED = /^Failed to load resource: the server responded with a status of \d+/;
 
-/** Goes to an address. A page that refreshes itself may do so at that very moment, and its own visit wins. */
+let browser;
+// Bounded, so that a browser that does not end fails its tests and does not hold them up.
+after(() => browser?.close(), { timeout: PATIENCE });
+
+/** Goes to an address. A page that follows its session may go somewhere at that very moment, and its own visit wins:
+ * the browser says so, or is silent for good. */
 async function visit(page, url) {
-  for (;;) {
+  for (let tries = 1; ; tries++) {
     try {
-      return await page.goto(url);
+      return await page.goto(url, { timeout: PATIENCE / 3 });
     } catch (error) {
-      if (!error.message.includes('net::ERR_ABORTED')) throw error;
+      const isSilent = error.name === 'TimeoutError' && tries < 3;
+      if (!isSilent && !error.message.includes('net::ERR_ABORTED')) throw error;
     }
   }
 }
@@ -46,8 +59,11 @@ async function visit(page, url) {
  * A test in a browser.
  *
  * `settings` go to the gateway as `--set`, or a function makes them from the scenario's temporary folder; with
- * `codeServer`, one is on its PATH. `browser` goes to the browser's context. `outside` lists addresses beyond the
- * session's prefix that the scenario itself opens.
+ * `codeServer`, one is on its PATH. `isPublic` gives it a public name, `isEncrypted` TLS as well; with `isRelayed`,
+ * clients come through a relay, `gateway.relay`. `browser` goes to the browser's context. With `isQuiet`, its pages may
+ * write no errors to their consoles; `forbids` is what the browser is meant to forbid. `outside` lists addresses beyond
+ * the session's prefix that the scenario itself opens; `inside` is the part of the session that pages may not leave.
+ * `isAdmin`: it is about the operators' port, and its pages may not leave that.
  */
 export function scenario(name, options, play) {
   test(name, { timeout: SCENARIO }, async (t) => {
@@ -58,16 +74,32 @@ export function scenario(name, options, play) {
     let view;
     try {
       view = await View.open(gateway, options);
-      const { page, context } = view;
-      await play({ page, context, gateway, folder, open: (path) => visit(page, gateway.at(path)) });
+      const { page, context, asked } = view;
+      await play({ page, context, gateway, folder, asked, open: (path) => visit(page, gateway.at(path)) });
       view.assertClean();
     } catch (error) {
       await view?.saw(name);
-      faults.push(`${error.stack}\n${view?.recorded()}\n${gateway.output()}`);
+      faults.push(`${error.stack}\n${await view?.recorded()}\n${gateway.output()}`);
     }
     await view?.context.close();
     await gateway.end().catch((error) => faults.push(error.stack));
     assert.equal(faults.length, 0, faults.join('\n\n'));
+  });
+}
+
+/** A test of a gateway with clients other than a browser. `end` ends it before the test does. */
+export function withGateway(name, options, play) {
+  test(name, { timeout: SCENARIO }, async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'session-gateway-test-'));
+    t.after(() => rm(folder, { recursive: true }));
+    const gateway = await Gateway.start(folder, options);
+    let ending;
+    const end = () => (ending ??= gateway.end());
+    try {
+      await play({ gateway, end });
+    } finally {
+      await end();
+    }
   });
 }
 
@@ -89,7 +121,7 @@ export async function arrived(page) {
   await page.waitForSelector('body:not([data-state])', { timeout: PATIENCE });
 }
 
-function needed(name) {
+export function needed(name) {
   const value = process.env[name];
   assert.ok(value, `${name} is not set; tests/run --only browser sets it`);
   return value;
@@ -97,29 +129,36 @@ function needed(name) {
 
 /** A gateway of one scenario. */
 export class Gateway {
+  #arguments;
   #process;
   #ended;
   #lines = [];
 
-  static async start(folder, { settings = [], codeServer = false }) {
+  static async start(folder, options) {
+    const { settings = [], codeServer = false, isEncrypted = false, isPublic = isEncrypted, isRelayed } = options;
     const gateway = new Gateway();
-    const given = typeof settings === 'function' ? settings(folder) : settings;
-    const own = ['listen=127.0.0.1:0', 'admin.listen=127.0.0.1:0', `local.data=${folder}/data`];
+    const given = typeof settings === 'function' ? await settings(folder) : settings;
+    const own = ['listen=127.0.0.1:0', 'admin.listen=127.0.0.1:0', `local.data=${folder}/data`,
+      ...(isPublic ? [`hosts={${tls.NAME}}`] : []), ...(isEncrypted ? tls.settings(folder) : [])];
     const words = [...own, ...given].flatMap((setting) => ['--set', setting]);
     gateway.mark = `BROWSER_TEST=${randomUUID()}`;
     const env = { PATH: path(codeServer), HOME: folder, BROWSER_TEST: gateway.mark.split('=')[1] };
     gateway.folder = folder;
-    gateway.#process = spawn(program, ['serve', ...words], { env, stdio: ['ignore', 'pipe', 'pipe'] });
-    gateway.#ended = new Promise((resolve) => gateway.#process.on('exit', (code, signal) => resolve(signal ?? code)));
-    try {
-      gateway.url = await gateway.#address();
-    } catch (error) {
-      gateway.#process.kill('SIGKILL');
-      throw error;
-    }
-    gateway.id = ADDRESS.exec(gateway.url)[1];
-    gateway.origin = new URL(gateway.url).origin;
+    gateway.#arguments = [['serve', ...words], { env, stdio: ['ignore', 'pipe', 'pipe'] }];
+    const [, scheme, port, id] = await gateway.#run();
+    gateway.relay = isRelayed && await Relay.to(port);
+    gateway.port = gateway.relay ? gateway.relay.port : Number(port);
+    gateway.id = id;
+    gateway.origin = `${scheme}://${isPublic ? tls.NAME : '127.0.0.1'}:${gateway.port}`;
+    gateway.url = `${gateway.origin}/${id}/`;
     return gateway;
+  }
+
+  /** Ends the gateway and starts another in its place, to which the relay leads. */
+  async restart() {
+    await this.#end();
+    const [, , port] = await this.#run();
+    this.relay.lead(port);
   }
 
   /** An address of the session, by its path below the session's own. */
@@ -133,30 +172,51 @@ export class Gateway {
 
   /** Ends the gateway as an operator would, and proves that nothing of it is left. */
   async end() {
+    await this.#end().finally(() => this.relay?.close());
+    const left = await this.#left();
+    for (const { pid } of left) process.kill(pid, 'SIGKILL');
+    assert.deepEqual(left.map(({ command }) => command), [], 'processes were left behind');
+  }
+
+  async #end() {
     this.#process.kill('SIGTERM');
     const code = await within(PATIENCE, this.#ended);
     if (code === undefined) {
       this.#process.kill('SIGKILL');
     }
     assert.equal(code, 0, `the gateway did not end well after SIGTERM\n${this.output()}`);
-    const left = await this.#left();
-    for (const { pid } of left) process.kill(pid, 'SIGKILL');
-    assert.deepEqual(left.map(({ command }) => command), [], 'processes were left behind');
+  }
+
+  /** Starts the program; what its address consists of. */
+  async #run() {
+    this.#process = spawn(program, ...this.#arguments);
+    this.#ended = new Promise((resolve) => this.#process.on('exit', (code, signal) => resolve(signal ?? code)));
+    try {
+      return await this.#address();
+    } catch (error) {
+      this.#process.kill('SIGKILL');
+      throw error;
+    }
   }
 
   async #address() {
+    let address;
     const found = new Promise((resolve, reject) => {
       for (const stream of [this.#process.stdout, this.#process.stderr]) {
         createInterface({ input: stream }).on('line', (line) => {
           this.#lines.push(line);
-          const address = ADDRESS.exec(line);
-          if (address) resolve(address[0]);
+          address ??= ADDRESS.exec(line);
+          const admin = ADMIN.exec(line);
+          if (admin) {
+            [, this.admin] = admin;
+            resolve(address);
+          }
         });
       }
       this.#ended.then((code) => reject(new Error(`the gateway ended (${code})\n${this.output()}`)));
     });
-    const address = await within(PATIENCE, found);
-    assert.ok(address, `the gateway printed no session's address\n${this.output()}`);
+    await within(PATIENCE, found);
+    assert.ok(address && this.admin, `the gateway printed no session's address\n${this.output()}`);
     return address;
   }
 
@@ -190,7 +250,7 @@ function path(codeServer) {
 }
 
 /** The value of a promise, or nothing after a time. */
-async function within(milliseconds, promise) {
+export async function within(milliseconds, promise) {
   let timer;
   const late = new Promise((resolve) => { timer = setTimeout(resolve, milliseconds); });
   try {
@@ -202,19 +262,31 @@ async function within(milliseconds, promise) {
 
 /** A browser's context of one scenario, which records what its pages do. */
 class View {
-  #gateway;
+  #inside;
+  #follows;
   #outside;
+  #isQuiet;
+  #forbids;
   #escapes = [];
   #errors = [];
+  // The last of what its pages wrote to their consoles.
+  #console = [];
 
-  static async open(gateway, { browser: options = {}, outside = () => [] }) {
+  /** All addresses that were asked for, those of websockets included. */
+  asked = [];
+
+  static async open(gateway, { browser: options = {}, outside = () => [], inside = '', isAdmin, isQuiet, forbids }) {
     browser ??= await chromium.launch({ executablePath: needed('CHROMIUM'), headless: true, args: FLAGS });
     const view = new View();
-    view.#gateway = gateway;
+    view.#follows = gateway.at('-/');
+    view.#inside = isAdmin ? `${gateway.admin}/` : gateway.at(inside);
+    view.#isQuiet = isQuiet;
+    view.#forbids = forbids;
     view.#outside = outside(gateway);
     view.context = await browser.newContext(options);
     view.context.setDefaultTimeout(PATIENCE);
     view.context.on('request', (request) => view.#asked(request.url()));
+    view.context.on('console', (message) => view.#said(message));
     view.context.on('weberror', (web) => view.#errors.push(String(web.error())));
     view.context.on('page', (page) => page.on('websocket', (socket) => view.#asked(socket.url())));
     view.page = await view.context.newPage();
@@ -222,10 +294,19 @@ class View {
   }
 
   #asked(url) {
-    const isOwn = url.replace(/^ws/, 'http').startsWith(this.#gateway.url);
+    this.asked.push(url);
+    // The gateway's own pages follow the session by its events.
+    const isOwn = [this.#inside, this.#follows].some((own) => url.replace(/^ws/, 'http').startsWith(own));
     const isInner = /^(about|blob|data):/.test(url);
     const isKnown = this.#outside.includes(url) || OUTSIDE.some((known) => known.test(url));
     if (!isOwn && !isInner && !isKnown) this.#escapes.push(url);
+  }
+
+  #said(message) {
+    this.#console = [...this.#console.slice(-19), `${message.type()}: ${message.text()}`];
+    if (this.#forbids?.test(message.text())) return;
+    const isOurs = this.#isQuiet && message.type() === 'error' && !ANSWERED.test(message.text());
+    if (isOurs || FORBIDDEN.test(message.text())) this.#errors.push(message.text());
   }
 
   assertClean() {
@@ -233,14 +314,19 @@ class View {
     assert.deepEqual(this.#errors, [], 'scripts of the page threw');
   }
 
-  recorded() {
+  async recorded() {
     const list = (things) => things.join('\n  ') || 'none';
-    return `the page: ${this.page.url()}\nrequests outside the prefix: ${list(this.#escapes)}\n`
-      + `errors of scripts: ${list(this.#errors)}`;
+    // A page that has crashed, or is about to be another, has no text.
+    const shown = await within(PATIENCE / 10, this.page.innerText('body').catch(() => 'nothing that can be read'));
+    return `the page: ${this.page.url()}\nit shows: ${shown ?? 'nothing, it hangs'}\n`
+      + `requests outside the prefix: ${list(this.#escapes)}\n`
+      + `errors of scripts: ${list(this.#errors)}\ntheir consoles: ${list(this.#console)}`;
   }
 
   /** Keeps how a failed scenario looked. A page that has crashed has no picture: the first error is what counts. */
   async saw(name) {
-    await picture(this.page, `failed ${name}`).catch(() => {});
+    for (const [at, page] of this.context.pages().entries()) {
+      await picture(page, `failed ${name} ${at}`).catch(() => {});
+    }
   }
 }

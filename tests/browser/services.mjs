@@ -1,6 +1,42 @@
-// Operator's commands for the preview that do what a scenario waits for, when it says so.
+// Operator's commands: services that do what a scenario waits for, when it says so, and services of the tests' own.
+
+import { cpSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { program } from './harness.mjs';
+
+/** The path of a file of this folder. */
+const here = (file) => fileURLToPath(new URL(file, import.meta.url));
+
+/** A program of this folder as a service, with arguments. */
+function script(service, file, ...words) {
+  return [
+    `local.services.${service}.command={${[process.execPath, here(file), ...words]}}`,
+    `local.services.${service}.env.NODE_PATH=${process.env.NODE_PATH}`,
+  ];
+}
+
+/** The service `vscode`, which sends every websocket message back. */
+export const echo = script('vscode', 'echo.mjs');
+
+/** The service `vscode`, which is at this port and outlives the gateway, as a session's pod does. */
+export const outside = (port) => script('vscode', 'forward.mjs', port);
+
+/** The service `chat`, which sends events. */
+export const events = script('chat', 'events.mjs');
+
+/** Vite as the preview, with a copy of the small app in `vite`: the folder `app` of the scenario. */
+export const vite = (folder) => {
+  const modules = process.env.NODE_PATH;
+  cpSync(here('vite'), join(folder, 'app'), { recursive: true });
+  symlinkSync(modules, join(folder, 'app', 'node_modules'));
+  return [
+    `local.services.preview.command={sh,-c,exec ${process.execPath} ${modules}/vite/bin/vite.js --configLoader native `
+      + '--host $HOST --port $PORT --strictPort --base $BASE_PATH/}',
+    `local.services.preview.cwd=${folder}/app`,
+  ];
+};
 
 /** The preview's service, which does not start until the scenario has made the file `go`. */
 export const waits = (folder) => [

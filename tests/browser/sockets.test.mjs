@@ -2,42 +2,26 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 
-import { Gateway } from './harness.mjs';
+import { withGateway } from './harness.mjs';
+import { echo } from './services.mjs';
 
 // By `require`, which alone looks where NODE_PATH says.
 const WebSocket = createRequire(import.meta.url)('ws');
 
-const SCENARIO = 240_000;
 const LARGEST = 64 << 20;
-const service = fileURLToPath(new URL('echo.mjs', import.meta.url));
-const settings = [
-  `local.services.vscode.command={${process.execPath},${service}}`,
-  `local.services.vscode.env.NODE_PATH=${process.env.NODE_PATH}`,
-];
 
-/** A test with a gateway of its own, which ends well afterwards. `open` gives an open websocket of its session. */
+/** A test of the echo. `open` gives an open websocket of its session. */
 function sockets(name, play) {
-  test(name, { timeout: SCENARIO }, async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), 'session-gateway-sockets-'));
-    t.after(() => rm(folder, { recursive: true }));
-    const gateway = await Gateway.start(folder, { settings });
-    let ending;
-    const end = () => (ending ??= gateway.end());
-    t.after(end);
+  withGateway(name, { settings: echo }, ({ gateway, end }) => {
     const open = async (options = { perMessageDeflate: false }) => {
       const url = gateway.at('vscode/').replace(/^http/, 'ws');
       const socket = new WebSocket(url, { maxPayload: 2 * LARGEST, ...options });
       await once(socket, 'open');
       return socket;
     };
-    await play({ open, end });
+    return play({ open, end });
   });
 }
 

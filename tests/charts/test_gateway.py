@@ -171,6 +171,16 @@ class Configuration(unittest.TestCase):
             }]},
         })
 
+    def test_the_token_of_a_secret_is_where_the_configuration_says(self):
+        sets = ["admin.tokenSecret=operators"]
+        spec = pod(*sets)
+        [mount] = [one for one in spec["containers"][0]["volumeMounts"] if one["name"] == "admin"]
+        [volume] = [one for one in spec["volumes"] if one["name"] == "admin"]
+        self.assertEqual(volume["secret"], {"secretName": "operators"})
+        self.assertTrue(mount["readOnly"])
+        self.assertEqual(config(*sets)["admin"],
+                         {"listen": "0.0.0.0:8001", "token_file": f"{mount['mountPath']}/token"})
+
     def test_what_is_given_wins(self):
         given = {
             "spawner": "other",

@@ -39,7 +39,8 @@ class Permissions(unittest.TestCase):
     """Exactly those that the README names."""
 
     def test_they_are_the_documented_ones(self):
-        conditions = {"": [], "`config.image.pullSecrets` or `config.envSecrets` name some": [SECRETS],
+        named = "`config.image.pullSecrets` or `config.envSecrets` name some, or those of a profile"
+        conditions = {"": [], named: [SECRETS],
                       "`config.quota` is set": [QUOTA]}
         every = documented(1)
         self.assertEqual(len(every), 11)
@@ -54,8 +55,8 @@ class Permissions(unittest.TestCase):
         every = {resource: verbs for resource, (verbs, _) in documented(1).items()}
         apply = {"create", "patch"}
         self.assertEqual(every, {
-            "namespaces": {"get", "create"}, "serviceaccounts": {"get", "list"} | apply, "pods/log": {"get"},
-            "pods": {"get", "list", "watch", "create", "delete"}, "persistentvolumeclaims": {"get", "create"},
+            "namespaces": {"get", "create", "delete"}, "serviceaccounts": {"get", "list"} | apply, "pods/log": {"get"},
+            "pods": {"get", "list", "watch", "create", "patch", "delete"}, "persistentvolumeclaims": {"get", "create"},
             "limitranges": {"get"} | apply, "services": {"get"} | apply, "networkpolicies": {"get"} | apply,
             "events": {"list"}, "secrets": apply, "resourcequotas": {"get"} | apply})
 
@@ -65,6 +66,9 @@ class Permissions(unittest.TestCase):
         self.assertEqual(role["metadata"]["namespace"], "gateways")
         self.assertEqual(granted(role), {"secrets": ({"get"}, ["registry", "keys"])})
         self.assertEqual(documented(2)["secrets"][0], {"get"})
+        profile = {"config": {"envSecrets": ["keys"], "profiles": {"large": {"envSecrets": ["more", "keys"]}}}}
+        role = CHART.objects(values=profile)[f"Role {NAME}"]
+        self.assertEqual(granted(role), {"secrets": ({"get"}, ["keys", "more"])})
         self.assertEqual([name for name in CHART.objects() if name.startswith("Role")], [])
 
     def test_every_role_is_given_to_the_gateway_alone(self):
@@ -85,7 +89,12 @@ class Permissions(unittest.TestCase):
         self.assertEqual(role["metadata"]["namespace"], "sessions")
         expected = granted(CHART.objects(SECRETS)[f"ClusterRole gateways:{NAME}"])
         del expected["namespaces"]
+        for verbs, _ in expected.values():
+            if verbs & {"create", "patch"}:
+                verbs.add("deletecollection")
         self.assertEqual(granted(role), expected)
+        role = CHART.objects("config.namespace=sessions")[f"Role gateways:{NAME}"]
+        self.assertEqual(granted(role)["secrets"], ({"deletecollection"}, None))
         binding = objects[f"RoleBinding gateways:{NAME}"]
         self.assertEqual((binding["metadata"]["namespace"], binding["subjects"]), ("sessions", [ACCOUNT]))
         self.assertEqual(binding["roleRef"]["name"], f"gateways:{NAME}")

@@ -272,6 +272,38 @@ fn broken_bodies() -> Rows {
     rows
 }
 
+/// Each is answered by the gateway itself, before it has read the body.
+#[rustfmt::skip]
+fn unread() -> Rows {
+    let mut rows = Rows::new();
+    for body in [
+        "Content-Length: 100000||GET /ID/preview/smuggled HTTP/1.1|Host: HOST||",
+        "Transfer-Encoding: chunked||1000|GET /ID/preview/smuggled HTTP/1.1|Host: HOST||",
+    ] {
+        let row = |head: &str| format!("POST {head}{body}");
+        rows.extend([
+            (row("/nothing HTTP/1.1|Host: HOST|"), "404 not_found"),
+            (row("/ID/ HTTP/1.1|Host: HOST|"), "405 method_not_allowed"),
+            (row("/ID/chat HTTP/1.1|Host: HOST|"), "308"),
+            (row("/ID/-/start HTTP/1.1|Host: HOST|"), "202"),
+            (row("/ID/preview/ HTTP/1.1|Host: evil.test|"), "421 host_not_served"),
+            (row("/ID/preview/ HTTP/1.1|Host: HOST|Origin: http://evil.test|"), "403 cross_site"),
+        ]);
+    }
+    rows
+}
+
+/// Where a body is not read, its connection ends with the answer, which says so: nothing in the body is a request.
+#[tokio::test]
+async fn the_rest_of_a_body_that_is_not_read_is_no_request() {
+    survive(&unread(), false, |_, count| count == 0).await;
+    let (gateway, _) = running(literal().await.0).await;
+    let head = format!("POST /nothing HTTP/1.1\r\nHost: {}\r\n", gateway.address);
+    let bytes = format!("{head}Content-Length: 9\r\n\r\nAAAA");
+    let answer = talk(gateway.address, bytes.as_bytes(), false).await;
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+}
+
 /// A request of which the end never comes is never taken for a whole one.
 #[tokio::test]
 async fn what_breaks_off_is_never_a_whole_request_for_a_service() {

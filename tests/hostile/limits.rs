@@ -62,6 +62,7 @@ async fn an_answer_before_the_end_of_an_upload_is_delivered_and_ends_the_connect
         answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("stop"),
         "{answer}"
     );
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
 }
 
 #[tokio::test]
@@ -89,6 +90,41 @@ async fn a_session_has_so_many_requests_in_flight_and_no_more() {
     }
     let reply = gateway.send("GET", &format!("/{id}/preview/"), &[]).await;
     assert_eq!(reply.code(), "too_many_requests");
+}
+
+/// The service chooses of what the client offered, and nothing else (RFC 6455 section 4.1).
+#[tokio::test]
+async fn a_websocket_speaks_only_what_its_client_offered() {
+    for (chosen, expected) in [
+        ("sec-websocket-protocol: b", "101"),
+        ("sec-websocket-extensions: x; y=1", "101"),
+        ("sec-websocket-protocol: c", "502 upstream_invalid"),
+        ("sec-websocket-protocol: a, b", "502 upstream_invalid"),
+        (
+            "sec-websocket-extensions: permessage-deflate",
+            "502 upstream_invalid",
+        ),
+    ] {
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n{chosen}\r\n\r\n"
+        );
+        let (gateway, id) = running(hasty(answer.leak().as_bytes()).await).await;
+        let head = format!(
+            "GET /{id}/chat/ HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             sec-websocket-protocol: a, b\r\nsec-websocket-extensions: x\r\n\r\n",
+            gateway.address
+        );
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut found = String::new();
+        while !found.ends_with("\r\n\r\n") {
+            let byte = timeout(DEADLINE, stream.read_u8()).await.expect("in time");
+            found.push(byte.unwrap().into());
+        }
+        assert_eq!(outcome(&found), expected, "{chosen}");
+    }
 }
 
 /// Behind a trusted proxy the public address is the proxy's, for the service and for the check of origins.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf, sync::Arc, ti
 use session_gateway::{
     activator::{Facts, Inspect, Slot, Spawner, Table},
     session::{
-        Found, HostHeader, OriginHeader, Plan, Prefix, Reason, Service, ServiceSpec, Services,
-        SessionId,
+        Activity, Found, HostHeader, OriginHeader, Plan, Prefix, Reason, Service, ServiceSpec,
+        Services, SessionId,
     },
     shutdown::Ending,
     spawner::local::{Command, LocalConfig, LocalSpawner, OpenError, Parts},
@@ -68,6 +68,7 @@ impl Bench {
             prefix: Prefix::Strip,
             host: HostHeader::Public,
             origin: OriginHeader::Pass,
+            activity: Activity::Requests,
         };
         let services = Services::new(commands.keys().map(spec).collect()).unwrap();
         let ending = Ending::new();
@@ -78,6 +79,7 @@ impl Bench {
                 data: data.path().join("data"),
                 grace,
                 services: commands,
+                profiles: std::collections::BTreeMap::new(),
             },
             services: services.clone(),
             program: PROGRAM.into(),
@@ -175,5 +177,6 @@ pub(crate) fn plan() -> Plan {
     Plan {
         project: "project 7".to_owned(),
         user: "user-8".to_owned(),
+        profile: Plan::default_profile(),
     }
 }

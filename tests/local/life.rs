@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use rustix::process::{Pid, getpgid, getpgrp};
 use session_gateway::{
     activator::{Inspect, Spawner},
@@ -123,6 +124,39 @@ async fn a_stopped_session_finds_its_files_again() {
     bench.start().await;
     bench.said("app", "again").await;
     assert_ne!(bench.slot().instance.unwrap().uid(), first);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_removed_session_leaves_nothing_and_one_in_use_is_not_removed_for_want_of_it() {
+    let bench = Bench::new(&[("app", IDLE)]);
+    let folder = bench.workspace().parent().unwrap().to_owned();
+    let delete = async |unused| {
+        let deleted = bench.spawner.delete(bench.id, unused, &bench.facts).await;
+        deleted.unwrap()
+    };
+    let (long_ago, to_come) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+    bench.start().await;
+    assert!(!delete(Some(to_come)).await, "it runs");
+    bench.stop().await;
+    assert!(!delete(Some(long_ago)).await, "it was made since");
+    fs::write(folder.join("keep"), "").unwrap();
+    assert!(!delete(Some(to_come)).await, "it is protected");
+    fs::remove_file(folder.join("keep")).unwrap();
+    assert!(delete(Some(to_come)).await);
+    assert_eq!(bench.found().await, Found::Absent);
+    assert!(!delete(None).await, "there is nothing");
+
+    bench.start().await;
+    fs::write(bench.workspace().join("file"), "text").unwrap();
+    assert!(delete(None).await, "whoever says so removes also what runs");
+    assert!(bench.slot().instance.is_none());
+    let left = processes::of(bench.id);
+    assert!(left.is_empty(), "left behind: {left:?}");
+    let sessions = fs::read_dir(folder.parent().unwrap()).unwrap();
+    assert_eq!(sessions.count(), 0);
+    bench.start().await;
+    assert!(!bench.workspace().join("file").exists());
     bench.stop().await;
 }
 

@@ -15,10 +15,11 @@ const MODULES: &str = "
     pages: session
     demo: settings shutdown
     gateway: session activator auth pages settings metrics client shutdown
+    resolver: session activator settings client shutdown
     spawner: session activator settings metrics client shutdown
     admin: session activator auth settings metrics client shutdown
-    config: session activator auth gateway spawner admin settings telemetry shutdown
-    app: session activator auth pages gateway spawner admin config settings telemetry metrics client shutdown
+    config: session activator auth gateway resolver spawner admin settings telemetry shutdown
+    app: session activator auth pages gateway resolver spawner admin config settings telemetry metrics client shutdown
     cli: session app config settings telemetry client demo spawner supervise shutdown
     main: cli
 ";
@@ -29,14 +30,18 @@ const CRATES: &str = "
     hyper_util: gateway client admin spawner
     kube: spawner
     k8s_openapi: spawner
-    rustls: gateway spawner
+    rustls: gateway client spawner
     tower: spawner
     axum: admin demo
+    utoipa: admin
+    utoipa_axum: admin
+    subtle: admin
     tower_http: admin demo
     notify: demo
     askama: pages
     serde_saphyr: settings
     clap: cli
+    clap_complete: cli
     anyhow: app cli main
 ";
 

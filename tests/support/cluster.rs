@@ -8,8 +8,9 @@
 //! Every gateway has a [`Relay`] of its own before the API server, which counts its calls and does as told. The pods'
 //! addresses are all of this machine, so one listener of the test itself is that port of every pod.
 
+mod objects;
+
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     net::{IpAddr, SocketAddr},
 };
@@ -28,7 +29,7 @@ use kube::{
     Api, Client, Config, Resource,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use session_gateway::session::SessionId;
 use tokio::net::TcpListener;
@@ -53,6 +54,9 @@ pub const ASSET: &[(&str, &str)] = &[
     ("sec-fetch-dest", "script"),
 ];
 
+/// In which namespace each session is, unless gateways are told otherwise.
+const OWN: &str = "{uuid}";
+
 /// The cluster of this run.
 #[derive(Deserialize)]
 struct Cluster {
@@ -72,6 +76,8 @@ pub struct Relay {
     pub client: Client,
     /// Ports that all pods have.
     ports: [u16; 3],
+    /// In which namespace each session is, as gateways are told.
+    namespace: String,
 }
 
 /// One call that came through.
@@ -89,7 +95,7 @@ pub struct Call {
 impl Cluster {
     fn of_this_run() -> Self {
         let said = std::env::var(CLUSTER).unwrap_or_else(|_| {
-            panic!("{CLUSTER} is not set: these tests run by tests/run --only cluster")
+            panic!("{CLUSTER} is not set: these tests run by tests/run --only kubernetes,node")
         });
         serde_json::from_str(&said).expect("it is what the cluster said")
     }
@@ -129,13 +135,30 @@ impl Relay {
             control,
             client,
             ports,
+            namespace: OWN.to_owned(),
         }
+    }
+
+    /// As [`new`](Self::new), for gateways that have nothing to do with the sessions of those of other tests.
+    pub async fn apart() -> Self {
+        let mut relay = Self::new().await;
+        relay.namespace = format!("apart-{}-{{uuid}}", relay.id);
+        relay
     }
 
     /// A second relay, for another gateway whose pods are the same.
     pub async fn another(&self) -> Self {
         let mut other = Self::new().await;
         other.ports = self.ports;
+        other.namespace.clone_from(&self.namespace);
+        other
+    }
+
+    /// A second relay, for an operator of the same sessions, who may do anything.
+    pub async fn operator(&self) -> Self {
+        let mut other = Self::with_every_secret().await;
+        other.ports = self.ports;
+        other.namespace.clone_from(&self.namespace);
         other
     }
 
@@ -156,6 +179,11 @@ impl Relay {
 
     /// A gateway on this relay, which may be away.
     pub fn blind_gateway(&self, settings: &[&str]) -> Serve {
+        Serve::in_cluster(&self.kubeconfig, &self.settings(settings))
+    }
+
+    /// The settings of gateways on this relay, with more of them.
+    fn settings(&self, more: &[&str]) -> Vec<String> {
         let [preview, chat, vscode] = self.ports;
         let own = [
             "spawner=kubernetes".to_owned(),
@@ -165,11 +193,27 @@ impl Relay {
                 "service.preview.port={preview},service.chat.port={chat},service.vscode.port={vscode}"
             ),
         ];
-        let settings: Vec<String> = own
-            .into_iter()
-            .chain(settings.iter().map(|&set| set.to_owned()))
-            .collect();
-        Serve::in_cluster(&self.kubeconfig, &settings)
+        // Braces alone are a list on the command line.
+        let apart = (self.namespace != OWN).then(|| format!("namespace={}", self.namespace));
+        own.into_iter()
+            .chain(apart)
+            .chain(more.iter().map(|&set| set.to_owned()))
+            .collect()
+    }
+
+    /// The three ports of all pods: preview, chat and vscode.
+    pub fn ports(&self) -> [u16; 3] {
+        self.ports
+    }
+
+    /// Runs the program as an operator would, with the settings of the gateways.
+    pub fn command(&self, words: &[&str], settings: &[&str]) -> std::process::Output {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_session-gateway"));
+        command.args(words).env("KUBECONFIG", &self.kubeconfig);
+        for setting in self.settings(settings) {
+            command.args(["--set", &setting]);
+        }
+        command.output().expect("the program runs")
     }
 
     /// The calls since they were last forgotten.
@@ -237,8 +281,14 @@ impl Relay {
 
     /// Gives the pod of a session another address.
     pub async fn move_pod(&self, id: SessionId, address: IpAddr) {
-        let pod = json!({ "namespace": id.to_string(), "name": format!("dev-session-{id}"), "ip": address });
+        let (namespace, name) = (self.namespace(id), format!("dev-session-{id}"));
+        let pod = json!({ "namespace": namespace, "name": name, "ip": address });
         ask(self.control, Method::POST, "/pods-address", &pod).await;
+    }
+
+    /// The namespace of a session.
+    pub fn namespace(&self, id: SessionId) -> String {
+        self.namespace.replace("{uuid}", &id.to_string())
     }
 
     /// The objects of one kind in a namespace.
@@ -256,53 +306,10 @@ impl Relay {
 
     /// The pod of a session, which must be there.
     pub async fn pod(&self, id: SessionId) -> Pod {
-        self.within(&id.to_string())
+        self.within(&self.namespace(id))
             .get(&format!("dev-session-{id}"))
             .await
             .expect("its pod is there")
-    }
-
-    /// By kind and name, the identities of all that a session has.
-    pub async fn objects(&self, id: SessionId) -> BTreeMap<String, String> {
-        use k8s_openapi::api::core::v1::{
-            LimitRange, PersistentVolumeClaim, ResourceQuota, Secret, Service, ServiceAccount,
-        };
-        use k8s_openapi::api::networking::v1::NetworkPolicy;
-        let mut all = BTreeMap::new();
-        self.add::<Pod>(id, &mut all).await;
-        self.add::<ServiceAccount>(id, &mut all).await;
-        self.add::<PersistentVolumeClaim>(id, &mut all).await;
-        self.add::<LimitRange>(id, &mut all).await;
-        self.add::<ResourceQuota>(id, &mut all).await;
-        self.add::<NetworkPolicy>(id, &mut all).await;
-        self.add::<Service>(id, &mut all).await;
-        self.add::<Secret>(id, &mut all).await;
-        // Every namespace has this one from the cluster itself.
-        all.retain(|name, _| name != "ServiceAccount default");
-        all
-    }
-
-    async fn add<K>(&self, id: SessionId, all: &mut BTreeMap<String, String>)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-        K: Clone + std::fmt::Debug + DeserializeOwned,
-    {
-        let list = self
-            .within::<K>(&id.to_string())
-            .list(&Default::default())
-            .await;
-        for object in list.expect("a list") {
-            let meta = object.meta();
-            let name = meta
-                .name
-                .clone()
-                .unwrap_or_default()
-                .replace(&id.to_string(), "UUID");
-            all.insert(
-                format!("{} {name}", K::kind(&())),
-                meta.uid.clone().unwrap_or_default(),
-            );
-        }
     }
 }
 

@@ -15,12 +15,12 @@ use http::{Method, Request};
 use http_body_util::Full;
 use jiff::Timestamp;
 use session_gateway::{
-    activator::{Facts, Inspect, InstanceUid, Listed, Seen, Slot, SpawnError, Spawner},
+    activator::{Facts, Inspect, InstanceUid, Listed, Named, Seen, Slot, SpawnError, Spawner},
     app::{App, Control, Spawning},
     config::Config,
     session::{Found, Plan, Reason, Service, Services, SessionId, Stage},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 use super::{Reply, client, until};
@@ -40,8 +40,13 @@ pub struct Sessions {
     records: Mutex<HashMap<SessionId, Found>>,
     facts: OnceLock<Facts>,
     gate: watch::Sender<bool>,
+    permits: Semaphore,
     fails: AtomicBool,
     starts: AtomicUsize,
+    /// The starts, in order.
+    order: Mutex<Vec<SessionId>>,
+    /// The instance of each session that runs.
+    running: Mutex<HashMap<SessionId, InstanceUid>>,
 }
 
 impl Gateway {
@@ -52,8 +57,11 @@ impl Gateway {
             records: Mutex::default(),
             facts: OnceLock::new(),
             gate: watch::Sender::new(true),
+            permits: Semaphore::new(0),
             fails: AtomicBool::new(false),
             starts: AtomicUsize::new(0),
+            order: Mutex::default(),
+            running: Mutex::default(),
         });
         let ports = [
             "listen=127.0.0.1:0",
@@ -100,6 +108,14 @@ impl Gateway {
         .await;
     }
 
+    /// Waits until the start of a session is at this position in the queue.
+    pub async fn until_at(&self, id: SessionId, position: usize) {
+        until(&format!("it is at position {position}"), || {
+            self.slot(id).start.and_then(|start| start.position) == Some(position)
+        })
+        .await;
+    }
+
     /// Waits until the session's services accept.
     pub async fn until_running(&self, id: SessionId) {
         let open = |slot: Slot| {
@@ -110,6 +126,15 @@ impl Gateway {
             })
         };
         until("all services open", || open(self.slot(id))).await;
+    }
+
+    /// A session that runs.
+    pub async fn runs(&self) -> SessionId {
+        let id = SessionId::random();
+        until("it watches", || self.sessions.facts.get().is_some()).await;
+        self.sessions.run(id);
+        self.until_running(id).await;
+        id
     }
 
     /// Sends a request and reads its answer.
@@ -169,9 +194,33 @@ impl Sessions {
         self.starts.load(Ordering::Relaxed)
     }
 
+    /// Whose starts there were, in order.
+    pub fn order(&self) -> Vec<SessionId> {
+        self.order.lock().unwrap().clone()
+    }
+
+    /// What is on record of a session.
+    pub fn found(&self, id: SessionId) -> Found {
+        let records = self.records.lock().unwrap();
+        records.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Ends what runs of a session, whoever started it.
+    pub fn end(&self, id: SessionId) {
+        if let Some(uid) = self.running.lock().unwrap().remove(&id) {
+            self.facts().ending(id, uid);
+            self.facts().gone(id, uid);
+        }
+    }
+
     /// Lets starts end, or keeps them waiting from now on.
     pub fn gate(&self, open: bool) {
         self.gate.send_replace(open);
+    }
+
+    /// Lets one start end that is kept waiting.
+    pub fn release(&self) {
+        self.permits.add_permits(1);
     }
 
     /// From now on starts fail, or do not.
@@ -191,6 +240,7 @@ impl Sessions {
 
     fn run(&self, id: SessionId) -> InstanceUid {
         let uid = InstanceUid(Uuid::new_v4());
+        self.running.lock().unwrap().insert(id, uid);
         self.facts().saw(id, uid, self.services.to_vec());
         uid
     }
@@ -208,13 +258,7 @@ impl Spawner for Sessions {
     }
 
     fn look(&self, id: SessionId) -> BoxFuture<'_, Result<Seen, SpawnError>> {
-        let found = self
-            .records
-            .lock()
-            .unwrap()
-            .get(&id)
-            .copied()
-            .unwrap_or_default();
+        let found = self.found(id);
         Box::pin(async move { Ok(Seen { found, used: None }) })
     }
 
@@ -224,9 +268,14 @@ impl Spawner for Sessions {
         _: &'a Plan,
         _: &'a Facts,
     ) -> BoxFuture<'a, Result<(), SpawnError>> {
+        self.order.lock().unwrap().push(id);
         self.starts.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
-            let _ = self.gate.subscribe().wait_for(|open| *open).await;
+            let mut gate = self.gate.subscribe();
+            tokio::select! {
+                _ = gate.wait_for(|open| *open) => {}
+                permit = self.permits.acquire() => permit.expect("it is never closed").forget(),
+            }
             if self.fails.load(Ordering::Relaxed) {
                 return Err(SpawnError::new(Reason::Storage {
                     error: "no space left on device".into(),
@@ -242,15 +291,55 @@ impl Spawner for Sessions {
         Box::pin(async { Ok(()) })
     }
 
-    fn stop<'a>(
-        &'a self,
-        id: SessionId,
-        facts: &'a Facts,
-    ) -> BoxFuture<'a, Result<(), SpawnError>> {
+    fn stop<'a>(&'a self, id: SessionId, _: &'a Facts) -> BoxFuture<'a, Result<(), SpawnError>> {
         Box::pin(async move {
             self.record(id, Found::Stopped);
-            let _ = facts;
+            self.end(id);
             Ok(())
+        })
+    }
+
+    fn announce<'a>(
+        &'a self,
+        Named { id, uid }: Named,
+        stop: Timestamp,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<(), SpawnError>> {
+        facts.announced(id, uid, Some(stop));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn keep<'a>(
+        &'a self,
+        Named { id, uid }: Named,
+        _: Timestamp,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        facts.announced(id, uid, None);
+        Box::pin(async { Ok(true) })
+    }
+
+    fn expire<'a>(
+        &'a self,
+        Named { id, uid }: Named,
+        _: Timestamp,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        self.record(id, Found::Stopped);
+        facts.gone(id, uid);
+        Box::pin(async { Ok(true) })
+    }
+
+    fn delete<'a>(
+        &'a self,
+        id: SessionId,
+        _: Option<Timestamp>,
+        _: &'a Facts,
+    ) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        let removed = self.records.lock().unwrap().remove(&id).is_some();
+        Box::pin(async move {
+            self.end(id);
+            Ok(removed)
         })
     }
 
@@ -268,6 +357,7 @@ impl Inspect for Sessions {
         let plan = Plan {
             project: "7".into(),
             user: "42".into(),
+            profile: Plan::default_profile(),
         };
         let mut listed: Vec<Listed> = self
             .records
@@ -277,6 +367,8 @@ impl Inspect for Sessions {
             .map(|(&id, &found)| Listed {
                 id,
                 seen: Seen { found, used: None },
+                // Long ago.
+                made: Some(Timestamp::UNIX_EPOCH),
                 plan: plan.clone(),
             })
             .filter(|listed| after.is_none_or(|after| listed.id > after))

@@ -4,7 +4,8 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
@@ -19,10 +20,35 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_session-gateway");
 /// A gateway that runs until it is dropped, and then leaves nothing.
 pub struct Serve {
     child: Child,
+    /// What it wrote to its log.
+    pub log: Log,
     pub address: SocketAddr,
     pub admin: SocketAddr,
     /// The session it tells to open.
     pub id: SessionId,
+}
+
+/// The lines of a log, as they come. They are shown as well, if the test fails.
+#[derive(Default)]
+pub struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    /// Reads to the end, in a thread of its own.
+    fn follow(&self, from: ChildStderr) {
+        let lines = Arc::clone(&self.0);
+        std::thread::spawn(move || {
+            for line in BufReader::new(from).lines().map_while(Result::ok) {
+                eprintln!("{line}");
+                lines.lock().unwrap().push(line);
+            }
+        });
+    }
+
+    /// How many lines there are with this text.
+    pub fn count(&self, text: &str) -> usize {
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter(|line| line.contains(text)).count()
+    }
 }
 
 impl Serve {
@@ -30,6 +56,15 @@ impl Serve {
     pub fn start(data: &Path, settings: &[String]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.arg("serve");
+        command.args(["--set", &format!("local.data={}", data.display())]);
+        Self::spawn(command, settings)
+    }
+
+    /// As [`start`](Self::start), for a program that may have so many files open.
+    pub fn limited(data: &Path, settings: &[String], descriptors: usize) -> Self {
+        let mut command = Command::new("sh");
+        let limit = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limit, PROGRAM, "serve"]);
         command.args(["--set", &format!("local.data={}", data.display())]);
         Self::spawn(command, settings)
     }
@@ -49,14 +84,19 @@ impl Serve {
         for setting in settings {
             command.args(["--set", setting]);
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let mut child = child.expect("the program starts");
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let log = Log::default();
+        log.follow(child.stderr.take().expect("it was asked for"));
         let mut said = BufReader::new(child.stdout.take().expect("it was asked for"));
         let (mut text, mut read) = (String::new(), 1);
         while read > 0 && !text.contains("Ctrl-C") {
             read = said.read_line(&mut text).expect("it says text");
         }
-        let mut urls = text.split("http://").skip(1);
+        let mut urls = text.split("://").skip(1);
         let mut next = || {
             let url = urls
                 .next()
@@ -68,6 +108,7 @@ impl Serve {
         let admin = admin.split('/').next().expect("it has a host");
         Self {
             child,
+            log,
             address: address.parse().expect("an address"),
             admin: admin.parse().expect("an address"),
             id: path.trim_matches('/').parse().expect("a session"),
@@ -137,7 +178,9 @@ fn request(
     headers: &[(&str, &str)],
 ) -> Request<Full<Bytes>> {
     let mut request = Request::builder().method(method).uri(path);
-    request = request.header("host", address.to_string());
+    if headers.iter().all(|(name, _)| *name != "host") {
+        request = request.header("host", address.to_string());
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -8,7 +8,13 @@ use http::{Request, Response};
 use http_body_util::{Full, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::DEADLINE;
 
 /// What a service answers with.
 pub type Answer = Response<BoxBody<Bytes, std::io::Error>>;
@@ -94,4 +100,41 @@ impl Service {
         });
         address
     }
+}
+
+/// A service that takes the heads of requests, and leaves the rest to the test.
+pub struct Bare(TcpListener);
+
+impl Bare {
+    pub async fn new() -> (Self, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        (Self(listener), address)
+    }
+
+    /// The next connection that asks, and its head; probes hang up before they ask.
+    pub async fn asked(&self) -> (TcpStream, String) {
+        let asked = async {
+            loop {
+                let (mut stream, _) = self.0.accept().await.expect("it listens");
+                let head = head(&mut stream).await;
+                if !head.is_empty() {
+                    return (stream, head);
+                }
+            }
+        };
+        timeout(DEADLINE, asked).await.expect("it is asked in time")
+    }
+}
+
+/// Reads a head, byte by byte so that nothing behind it is taken; empty if the other side hangs up.
+pub async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).expect("it is text")
 }

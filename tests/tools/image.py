@@ -1,7 +1,7 @@
 """The image of the Dockerfile, built without a registry and without a container engine.
 
-The Dockerfile's base image is made here under its own name: a Debian root with a C compiler, and the Rust toolchain of
-this machine mounted into it. Crates that were downloaded already are mounted too, so nothing is fetched.
+The Dockerfile's base image is made here under its own name: a Debian root with a C compiler and make, and the Rust
+toolchain of this machine mounted into it. Crates that were downloaded already are mounted too, so nothing is fetched.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ def gateway() -> Path:
     if apt_missing:
         apt(*apt_missing)
     sources = sorted(path for path in (ROOT / "src").rglob("*") if path.is_file())
-    parts = [ROOT / name for name in ["Dockerfile", ".dockerignore", "Cargo.toml", "Cargo.lock", ".askama.toml"]]
+    parts = [ROOT / name for name in ["Dockerfile", ".dockerignore", "Cargo.toml", "Cargo.lock", ".askama.toml",
+                                    ".cargo/config.toml"]]
     return cache.keep("image", cache.key(*parts, *sources), build) / "gateway.tar"
 
 
 def debian(new: Path) -> None:
     """A Debian root with what compiling Rust needs besides Rust."""
-    install(["mmdebstrap", "--variant=minbase", "--include=gcc,libc6-dev,ca-certificates", "bookworm",
+    install(["mmdebstrap", "--variant=minbase", "--include=gcc,libc6-dev,make,ca-certificates", "bookworm",
              new / "base.tar"], minutes=20)
 
 
 def build(new: Path) -> None:
     """Builds the image and writes its archive."""
-    base = cache.keep("image-base", cache.key("bookworm gcc libc6-dev ca-certificates"), debian) / "base.tar"
+    base = cache.keep("image-base", cache.key("bookworm gcc libc6-dev make ca-certificates"), debian) / "base.tar"
     toolchain = Path(run(["rustc", "--print", "sysroot"], minutes=1).output.strip())
     home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
     with tempfile.TemporaryDirectory(prefix="image-") as folder:

@@ -56,7 +56,7 @@ def helm_docs() -> Path:
 
 
 def playwright() -> Path:
-    """The node_modules folder with playwright-core, which drives the browser."""
+    """The node_modules folder with playwright-core, which drives the browser, and what stands behind the gateway."""
 
     def make(new: Path) -> None:
         node_modules(BROWSER, new)
@@ -104,6 +104,12 @@ def chromium() -> str:
     if shutil.which("chromium") is None:
         apt("chromium")
     return shutil.which("chromium") or missing("chromium is not on PATH after its installation")
+
+
+def openssl() -> None:
+    """OpenSSL, which makes the certificates of the tests."""
+    if shutil.which("openssl") is None:
+        apt("openssl")
 
 
 def node() -> str:

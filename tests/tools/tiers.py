@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cache
 import cluster
+import fuzzing
 import image
 import install
 from report import Outcome, skip
@@ -213,6 +214,7 @@ def browser(run: Setting) -> Outcome:
 def in_browser(run: Setting, tests: Sequence[Path], before: Sequence[str] = (), **env: str) -> Outcome:
     """Runs tests in Chromium."""
     node = install.node()
+    install.openssl()
     needs = {
         "CHROMIUM": install.chromium(),
         "NODE_PATH": str(install.playwright()),
@@ -243,9 +245,10 @@ TIERS = [
     Tier("sockets", "tests of the program over real sockets and processes", sockets, needs_build=True),
     Tier("kubernetes", "sessions on a real API server, with pods that only seem to run", kubernetes, needs_build=True),
     Tier("node", "sessions on a real node: a kubelet, containerd, disks, Helm", node, needs_build=True),
+    Tier("fuzz", "what reads the bytes of strangers, with inputs that libFuzzer makes up", fuzzing.fuzz),
     Tier("instructions", "what a request costs outside the kernel, within 5 % of benches/instructions.json",
          instructions),
-    Tier("browser", "the whole line in Chromium, with code-server", browser, needs_build=True),
+    Tier("browser", "the whole line in Chromium, with code-server and Vite", browser, needs_build=True),
 ]
 
 

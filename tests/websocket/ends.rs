@@ -4,21 +4,22 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
 use tokio_tungstenite::{
-    WebSocketStream, accept_async, client_async,
-    tungstenite::{Message, client::IntoClientRequest, protocol::frame::coding::CloseCode},
+    accept_async,
+    tungstenite::{Message, protocol::frame::coding::CloseCode},
 };
 
 use super::{Switching, handshake, head, running_with, tunnel};
-use crate::support::{DEADLINE, Gateway, until};
+use crate::support::{DEADLINE, Gateway, Way, kept::Socket, long, tls::Localhost, until};
 
-const TUNNELS: usize = 1000;
+/// Tunnels on a connection of HTTP/2.
+const STREAMS: usize = 50;
 /// Messages that a service sends for each it gets: most of the time some are on their way.
 const ANSWERS: u64 = 3;
 
@@ -30,22 +31,15 @@ fn message(number: u64) -> Message {
 }
 
 /// Every frame in order, to the end; no part of a frame may be left over.
-async fn until_closed<S>(
-    socket: &mut WebSocketStream<S>,
-    got: &mut u64,
-    answers: u64,
-) -> (CloseCode, String)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut sent = *got / answers;
+async fn until_closed(socket: &mut Socket, got: &mut u64) -> (CloseCode, String) {
+    let mut sent = *got / ANSWERS;
     loop {
         match timeout(DEADLINE, socket.next()).await.expect("in time") {
             Some(Ok(Message::Close(Some(close)))) => return (close.code, close.reason.to_string()),
             Some(Ok(one)) => {
                 assert_eq!(one, message(*got), "in order, and whole");
                 *got += 1;
-                if got.is_multiple_of(answers) {
+                if got.is_multiple_of(ANSWERS) {
                     sent += 1;
                     // What is sent after the Close is the sender's loss.
                     let _ = socket.send(message(sent)).await;
@@ -87,44 +81,53 @@ async fn chatty() -> (SocketAddr, mpsc::UnboundedReceiver<CloseCode>) {
     (address, codes)
 }
 
+/// Speaks from `go` on, reports that it does by dropping `busy`, and is told to come again; returns how many messages
+/// came before that.
+async fn told(mut socket: Socket, busy: mpsc::Sender<()>, mut go: watch::Receiver<bool>) -> u64 {
+    go.wait_for(|go| *go).await.unwrap();
+    socket.send(message(0)).await.unwrap();
+    let first = socket.next().await.unwrap().unwrap();
+    assert_eq!(first, message(0));
+    let mut got = 1;
+    drop(busy);
+    let (code, reason) = until_closed(&mut socket, &mut got).await;
+    assert_eq!(
+        (code, &*reason),
+        (CloseCode::Restart, "gateway restarts"),
+        "after {got}"
+    );
+    // The answer to the Close goes out, and the connection ends.
+    while let Some(Ok(_)) = timeout(DEADLINE, socket.next()).await.expect("an end") {}
+    got
+}
+
 /// Opens many tunnels, keeps all of them busy, ends the gateway, and sees how each of them ends.
-async fn a_thousand_told<S>(dial: impl AsyncFn(SocketAddr) -> S)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn all_told(way: Way, tunnels: usize) {
     let (service, mut codes) = chatty().await;
-    let settings = [
+    let localhost = Localhost::new();
+    let mut settings = vec![
         "limits.tunnels_per_session=2000",
         "shutdown.grace=60s",
         "shutdown.websockets=2s",
     ];
+    let files = localhost.settings();
+    if way.is_tls() {
+        settings.extend(files.iter().map(String::as_str));
+    }
     let (gateway, id) = running_with(service, &settings).await;
     let (busy, mut all_busy) = mpsc::channel::<()>(1);
     let go = watch::Sender::new(false);
     let mut clients: FuturesUnordered<JoinHandle<u64>> = FuturesUnordered::new();
-    let url = format!("ws://{}/{id}/vscode/", gateway.address);
-    for _ in 0..TUNNELS {
-        let stream = dial(gateway.address).await;
-        let request = url.as_str().into_client_request().unwrap();
-        let (mut socket, _) = Box::pin(client_async(request, stream)).await.unwrap();
-        let (busy, mut go) = (busy.clone(), go.subscribe());
-        clients.push(tokio::spawn(async move {
-            go.wait_for(|go| *go).await.unwrap();
-            socket.send(message(0)).await.unwrap();
-            let first = socket.next().await.unwrap().unwrap();
-            assert_eq!(first, message(0));
-            let mut got = 1;
-            drop(busy);
-            let (code, reason) = until_closed(&mut socket, &mut got, ANSWERS).await;
-            assert_eq!(
-                (code, &*reason),
-                (CloseCode::Restart, "gateway restarts"),
-                "after {got}"
-            );
-            // The answer to the Close goes out, and the connection ends.
-            while let Some(Ok(_)) = timeout(DEADLINE, socket.next()).await.expect("an end") {}
-            got
-        }));
+    let path = format!("/{id}/vscode/");
+    let mut kept = Vec::new();
+    for number in 0..tunnels {
+        // On HTTP/2 many share a connection.
+        if !way.is_http2() || number % STREAMS == 0 {
+            kept.push(way.connect(gateway.address, &localhost).await.unwrap());
+        }
+        let connection = kept.last_mut().unwrap();
+        let socket = connection.websocket(&path).await.unwrap();
+        clients.push(tokio::spawn(told(socket, busy.clone(), go.subscribe())));
     }
     drop(busy);
     go.send_replace(true);
@@ -135,17 +138,33 @@ where
         assert!(got.unwrap() > 0);
         told += 1;
     }
-    assert_eq!(told, TUNNELS);
+    assert_eq!(told, tunnels);
     stopped.await.unwrap();
-    for _ in 0..TUNNELS {
+    for _ in 0..tunnels {
         let code = timeout(DEADLINE, codes.recv()).await.unwrap();
         assert_eq!(code, Some(CloseCode::Away), "the service is told as well");
     }
+    assert_eq!(
+        kept.len(),
+        tunnels.div_ceil(if way.is_http2() { STREAMS } else { 1 })
+    );
 }
 
 #[tokio::test]
 async fn a_drain_tells_a_thousand_busy_tunnels_and_loses_nothing_before_it() {
-    a_thousand_told(async |address| TcpStream::connect(address).await.unwrap()).await;
+    all_told(Way::Http1, 1000).await;
+}
+
+#[tokio::test]
+async fn a_drain_tells_tunnels_over_tls() {
+    all_told(Way::Tls1, if long() { 1000 } else { 100 }).await;
+}
+
+#[tokio::test]
+async fn a_drain_tells_tunnels_that_share_connections_of_http2() {
+    for way in [Way::Http2, Way::Tls2] {
+        all_told(way, if long() { 1000 } else { 100 }).await;
+    }
 }
 
 /// The Close that a client gets.
@@ -255,8 +274,8 @@ async fn a_session_has_so_many_websockets_and_no_more() {
     second.write_all(request.as_bytes()).await.unwrap();
     let refused = timeout(DEADLINE, head(&mut second)).await.unwrap();
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
-    let mut body = vec![0; 30];
-    second.read_exact(&mut body).await.unwrap();
+    let code = "\r\nsession-gateway-code: too_many_sockets\r\n";
+    assert!(refused.contains(code), "{refused}");
     drop((client, switched));
     none_open(&gateway, id).await;
     tunnel(&gateway, &service, id).await;

@@ -8,6 +8,7 @@ fn phases() -> [Phase; 7] {
         reason: Arc::new(Reason::Internal),
         retry_at: Instant::now(),
         attempts: 1,
+        passes: false,
     };
     [
         Phase::Idle(Found::Absent),
@@ -16,6 +17,8 @@ fn phases() -> [Phase; 7] {
         Phase::Starting {
             stage: Stage::Queue,
             since: Instant::now(),
+            position: Some(1),
+            course: None,
         },
         Phase::Failed(failure),
         Phase::Ending,

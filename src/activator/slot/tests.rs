@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    activator::{Fact, Table, phase},
+    activator::{Fact, Facts, Table, phase, tests::Log},
     session::{Phase, SessionId},
 };
 
@@ -135,4 +135,86 @@ fn the_same_failure_is_counted_once_and_a_new_one_again() {
     };
     bench.pending(uid(1), Progress::Stuck(Arc::new(other)));
     assert_eq!(attempts(), 2);
+}
+
+#[test]
+fn only_what_may_be_over_by_itself_is_said_to_pass() {
+    let bench = Bench::new();
+    let passes = || match phase(
+        &bench.table.slot(bench.id),
+        Service::first(1).next().expect("one"),
+        Instant::now(),
+    ) {
+        Some(Phase::Failed(failure)) => failure.passes,
+        other => panic!("{other:?}"),
+    };
+    bench.pending(uid(1), stuck());
+    assert!(passes(), "a pod that is stuck is watched");
+    // A start that found nothing to do about it.
+    bench
+        .apply(Fact::Begun(bench.id))
+        .apply(Fact::Done(bench.id));
+    assert!(passes());
+    let (service, reason) = (
+        Service::first(1).next().expect("one"),
+        Arc::new(Reason::Internal),
+    );
+    bench.saw(uid(1));
+    bench.apply(Fact::Late(bench.id, uid(1), service, Arc::clone(&reason)));
+    assert!(passes(), "its port is asked further");
+    bench.apply(Fact::Broke(bench.id, uid(1), service, Arc::clone(&reason)));
+    assert!(!passes(), "a program that ended stays ended");
+    bench.apply(Fact::Gone(bench.id, uid(1)));
+    let error: Arc<str> = "no route to host".into();
+    for (reason, expected) in [
+        (Reason::Internal, false),
+        (
+            Reason::Refused {
+                error: Arc::clone(&error),
+            },
+            false,
+        ),
+        (
+            Reason::Unavailable {
+                error: Arc::clone(&error),
+            },
+            true,
+        ),
+        (Reason::Unresolved { error }, true),
+        (Reason::Terminating { what: "namespace" }, true),
+    ] {
+        let code = reason.code();
+        bench
+            .apply(Fact::Begun(bench.id))
+            .apply(Fact::Failed(bench.id, Arc::new(reason)));
+        assert_eq!(passes(), expected, "{code}");
+    }
+}
+
+#[test]
+fn what_keeps_a_session_from_running_is_logged_once() {
+    let log = Log::begin();
+    let bench = Bench::new();
+    let facts = Facts::new(Arc::clone(&bench.table));
+    let image = |error: &str| {
+        let error = error.into();
+        Progress::Stuck(Arc::new(Reason::Image { error }))
+    };
+    // As a kubelet says it, in turn.
+    for error in ["ErrImagePull: no such image", "ImagePullBackOff: waits"].repeat(3) {
+        facts.pending(bench.id, uid(1), image(error));
+    }
+    facts.pending(bench.id, uid(1), stuck());
+    let lines = log.lines();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    let told = [
+        "WARN",
+        "image_unavailable",
+        "ErrImagePull: no such image",
+        &bench.id.to_string(),
+    ];
+    for part in told {
+        assert!(lines[0].contains(part), "{part}: {}", lines[0]);
+    }
+    assert!(lines[1].contains("start_broke_off"), "{}", lines[1]);
 }

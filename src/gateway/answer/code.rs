@@ -6,7 +6,7 @@ use http::StatusCode;
 use crate::{
     activator::ActivateError,
     gateway::{GatewayError, guard::GuardError, headers::AdmitError, upstream::UpstreamError},
-    session::{Found, Phase, RouteError},
+    session::{Found, Phase, Reason, RouteError},
 };
 
 /// What a program can tell the gateway's own answers apart by. The closed list of README "Problem codes".
@@ -24,6 +24,8 @@ pub enum Code {
     TooManyRequests,
     /// 414: the request target is too long.
     TargetTooLong,
+    /// 431: the request has too many header fields.
+    TooManyFields,
     /// 508: the request went through this gateway again and again.
     LoopDetected,
     /// 400: the path holds what is not allowed.
@@ -40,6 +42,8 @@ pub enum Code {
     SocketVersion,
     /// 404: the path addresses nothing.
     NotFound,
+    /// 404: the platform knows no such project.
+    NoSuchProject,
     /// 421: the host is not served here.
     HostNotServed,
     /// 403: a page of another site asked.
@@ -54,6 +58,10 @@ pub enum Code {
     SessionFailed,
     /// 503: the session is being stopped.
     SessionStopping,
+    /// 503: there may be no more sessions for now, or no more that wait to be started.
+    TooManySessions,
+    /// 429: as many sessions were started within a minute as may be.
+    TooManyStarts,
     /// 503: as many requests as may be wait for the session already.
     TooManyWaiting,
     /// 503: the session has as many websockets as it may.
@@ -72,13 +80,14 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 32] = [
         Self::MethodNotServed,
         Self::InvalidTarget,
         Self::InvalidBody,
         Self::BodyTimeout,
         Self::TooManyRequests,
         Self::TargetTooLong,
+        Self::TooManyFields,
         Self::LoopDetected,
         Self::InvalidPath,
         Self::InvalidHost,
@@ -87,6 +96,7 @@ impl Code {
         Self::InvalidHandshake,
         Self::SocketVersion,
         Self::NotFound,
+        Self::NoSuchProject,
         Self::HostNotServed,
         Self::CrossSite,
         Self::MethodNotAllowed,
@@ -94,6 +104,8 @@ impl Code {
         Self::SessionStarting,
         Self::SessionFailed,
         Self::SessionStopping,
+        Self::TooManySessions,
+        Self::TooManyStarts,
         Self::TooManyWaiting,
         Self::TooManySockets,
         Self::SpawnerUnavailable,
@@ -103,9 +115,20 @@ impl Code {
         Self::UpstreamInvalid,
     ];
 
+    /// Their names for programs, by their numbers.
+    pub const NAMES: [&'static str; Self::ALL.len()] = {
+        let mut names = [""; Self::ALL.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[Self::ALL[at] as usize] = Self::ALL[at].row().1;
+            at += 1;
+        }
+        names
+    };
+
     /// The status, the name for programs, and the sentence for people.
     #[rustfmt::skip]
-    pub(super) fn row(self) -> (StatusCode, &'static str, &'static str) {
+    pub(super) const fn row(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
             Self::MethodNotServed => (S::METHOD_NOT_ALLOWED, "method_not_served", "This method is not served"),
@@ -114,6 +137,7 @@ impl Code {
             Self::BodyTimeout => (S::REQUEST_TIMEOUT, "body_timeout", "The body of the request did not come in time"),
             Self::TooManyRequests => (S::SERVICE_UNAVAILABLE, "too_many_requests", "Too many requests of this session are in flight"),
             Self::TargetTooLong => (S::URI_TOO_LONG, "target_too_long", "The address is too long"),
+            Self::TooManyFields => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_fields", "The request has too many header fields"),
             Self::LoopDetected => (S::LOOP_DETECTED, "loop_detected", "The request goes round in a circle"),
             Self::InvalidPath => (S::BAD_REQUEST, "invalid_path", "The path is not valid"),
             Self::InvalidHost => (S::BAD_REQUEST, "invalid_host", "The Host header is not valid"),
@@ -122,6 +146,7 @@ impl Code {
             Self::InvalidHandshake => (S::BAD_REQUEST, "invalid_handshake", "The websocket handshake is not valid"),
             Self::SocketVersion => (S::UPGRADE_REQUIRED, "socket_version", "Of websocket versions only 13 is served"),
             Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing at this address"),
+            Self::NoSuchProject => (S::NOT_FOUND, "no_such_project", "There is no such project"),
             Self::HostNotServed => (S::MISDIRECTED_REQUEST, "host_not_served", "This host is not served here"),
             Self::CrossSite => (S::FORBIDDEN, "cross_site", "A page of another site may not ask for this"),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "This address does not serve this method"),
@@ -129,6 +154,8 @@ impl Code {
             Self::SessionStarting => (S::SERVICE_UNAVAILABLE, "session_starting", "The session is starting"),
             Self::SessionFailed => (S::SERVICE_UNAVAILABLE, "session_failed", "The session did not start"),
             Self::SessionStopping => (S::SERVICE_UNAVAILABLE, "session_stopping", "The session is being stopped"),
+            Self::TooManySessions => (S::SERVICE_UNAVAILABLE, "too_many_sessions", "There may be no more sessions for now"),
+            Self::TooManyStarts => (S::TOO_MANY_REQUESTS, "too_many_starts", "Too many sessions were started within a minute"),
             Self::TooManyWaiting => (S::SERVICE_UNAVAILABLE, "too_many_waiting", "Too many requests wait for this session"),
             Self::TooManySockets => (S::SERVICE_UNAVAILABLE, "too_many_sockets", "Too many websockets of this session are open"),
             Self::SpawnerUnavailable => (S::SERVICE_UNAVAILABLE, "spawner_unavailable", "Sessions cannot be started or stopped at present"),
@@ -156,6 +183,7 @@ impl Code {
             GatewayError::Admit(AdmitError::Method) => Self::MethodNotServed,
             GatewayError::Admit(AdmitError::Target) => Self::InvalidTarget,
             GatewayError::Admit(AdmitError::TargetLength) => Self::TargetTooLong,
+            GatewayError::Admit(AdmitError::Fields) => Self::TooManyFields,
             GatewayError::Admit(AdmitError::Loop) => Self::LoopDetected,
             GatewayError::Admit(AdmitError::Path) => Self::InvalidPath,
             GatewayError::Admit(AdmitError::Host) => Self::InvalidHost,
@@ -174,7 +202,13 @@ impl Code {
                 ..,
             ) => Self::while_not_ready(phase),
             GatewayError::Activate(ActivateError::Crowded(..), ..) => Self::TooManyWaiting,
+            GatewayError::Activate(ActivateError::Limited(_, reason), ..) => Self::failed(reason),
             GatewayError::Tunnels(_) => Self::TooManySockets,
+            GatewayError::Activate(ActivateError::Look(_, error), ..)
+                if *error.reason == Reason::NoProject =>
+            {
+                Self::NoSuchProject
+            }
             GatewayError::Activate(ActivateError::Look(..), ..) | GatewayError::Stop(..) => {
                 Self::SpawnerUnavailable
             }
@@ -192,8 +226,23 @@ impl Code {
         match phase {
             Phase::Idle(Found::Absent | Found::Stopped | Found::Vanished) => Self::SessionStopped,
             Phase::Starting { .. } | Phase::Running => Self::SessionStarting,
-            Phase::Failed(_) => Self::SessionFailed,
+            Phase::Failed(failure) => Self::failed(&failure.reason),
             Phase::Ending => Self::SessionStopping,
+        }
+    }
+
+    /// Of a session that is not started, or does not run, for this reason.
+    fn failed(reason: &Reason) -> Self {
+        if *reason == Reason::NoProject {
+            return Self::NoSuchProject;
+        }
+        let Reason::Limited(limit) = reason else {
+            return Self::SessionFailed;
+        };
+        if limit.is_rate() {
+            Self::TooManyStarts
+        } else {
+            Self::TooManySessions
         }
     }
 }

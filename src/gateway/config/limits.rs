@@ -32,6 +32,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Without a byte of a request's body (`timeouts.body`).
     pub body: Duration,
+    /// Without a client taking a byte of an answer that waits for it (`timeouts.write`).
+    pub write: Duration,
     /// Until a service's port has accepted (`timeouts.connect`).
     pub connect: Duration,
     /// Until an answer begins, from the last byte of the request on (`timeouts.first_byte`).
@@ -57,12 +59,13 @@ impl Limits {
 impl Timeouts {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Self {
-            handshake: section.duration("handshake"),
-            idle: section.duration("idle"),
-            body: section.duration("body"),
-            connect: section.duration("connect"),
-            first_byte: section.duration("first_byte"),
-            websocket: section.duration("websocket"),
+            handshake: section.timeout("handshake"),
+            idle: section.timeout("idle"),
+            body: section.timeout("body"),
+            write: section.timeout("write"),
+            connect: section.timeout("connect"),
+            first_byte: section.timeout("first_byte"),
+            websocket: section.timeout("websocket"),
         }
     }
 }

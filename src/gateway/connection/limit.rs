@@ -12,9 +12,12 @@ use std::{
 use dashmap::{DashMap, mapref::entry::Entry};
 use tokio::time::Instant;
 
-use crate::gateway::Limits;
+use crate::{
+    gateway::Limits,
+    metrics::{OpenConnection, WorkerMeters},
+};
 
-/// Between two lines of the log about strangers: whoever can connect could fill it.
+/// Between two lines of the log about the same: whoever can connect could fill it.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// The connections of all workers.
@@ -22,12 +25,20 @@ const SAID_AGAIN: Duration = Duration::from_secs(60);
 pub struct Connections {
     open: AtomicUsize,
     clients: DashMap<IpAddr, usize, ahash::RandomState>,
-    said: Mutex<Option<Instant>>,
+    strangers: Said,
+    full: Said,
 }
+
+/// When something was last logged.
+#[derive(Default)]
+struct Said(Mutex<Option<Instant>>);
 
 /// One of them, while it lives.
 #[must_use]
-pub(in crate::gateway) struct Open(Arc<Connections>);
+pub(in crate::gateway) struct Open(
+    Arc<Connections>,
+    #[expect(dead_code, reason = "it is held, not read")] OpenConnection,
+);
 
 /// One of an address, while it lives.
 #[must_use]
@@ -35,18 +46,22 @@ pub(in crate::gateway) struct OpenOf(Arc<Connections>, IpAddr);
 
 impl Connections {
     /// Whether a stranger on a balancer's port is to be logged: not so soon after another.
-    pub(in crate::gateway) fn says(&self) -> bool {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let again = said.is_none_or(|said| said.elapsed() >= SAID_AGAIN);
-        if again {
-            *said = Some(Instant::now());
-        }
-        again
+    pub(in crate::gateway) fn says_stranger(&self) -> bool {
+        self.strangers.again()
+    }
+
+    /// Whether it is to be logged that connections wait for descriptors: not so soon after the last time.
+    pub(in crate::gateway) fn says_full(&self) -> bool {
+        self.full.again()
     }
 
     /// Counts a connection, unless there are too many.
-    pub(in crate::gateway) fn open(self: &Arc<Self>, limits: &Limits) -> Option<Open> {
-        let open = Open(Arc::clone(self));
+    pub(in crate::gateway) fn open(
+        self: &Arc<Self>,
+        limits: &Limits,
+        meters: &Arc<WorkerMeters>,
+    ) -> Option<Open> {
+        let open = Open(Arc::clone(self), meters.connection());
         // Counted first: two that come at once must not both be the last.
         (self.open.fetch_add(1, Relaxed) < limits.connections).then_some(open)
     }
@@ -64,6 +79,17 @@ impl Connections {
         *count += 1;
         drop(count);
         Some(OpenOf(Arc::clone(self), client))
+    }
+}
+
+impl Said {
+    fn again(&self) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = said.is_none_or(|said| said.elapsed() >= SAID_AGAIN);
+        if again {
+            *said = Some(Instant::now());
+        }
+        again
     }
 }
 

@@ -1,12 +1,17 @@
 //! Whether a request is fit to be looked at: framing, host, target, upgrade. A malformed one must start no session.
 
+use std::borrow::Cow;
+
 use http::{
-    HeaderMap, HeaderValue, Method, Version, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Version, header,
     request::Parts,
     uri::{Authority, PathAndQuery},
 };
 
-use super::forwarded::{self, Public};
+use super::{
+    Names,
+    forwarded::{self, Public},
+};
 use crate::gateway::Peer;
 
 /// What a request that is fit has said of itself.
@@ -14,13 +19,29 @@ use crate::gateway::Peer;
 pub(in crate::gateway) struct Admitted {
     /// What its sender's browser shows as its address.
     pub public: Public,
-    /// For the handshake of a websocket, its key.
-    pub upgrade: Option<SocketKey>,
+    /// For the handshake of a websocket, what it offers.
+    pub upgrade: Option<Offer>,
+    /// What fields it has.
+    pub names: Names,
 }
 
-/// The `Sec-WebSocket-Key` of a handshake (RFC 6455 section 4.1): 16 bytes in base64.
+/// What the handshake of a websocket says that its answer must fit (RFC 6455 section 4.1).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::gateway) struct SocketKey(pub(in crate::gateway) Vec<u8>);
+pub(in crate::gateway) struct Offer {
+    /// Its key: 16 bytes in base64.
+    pub key: Vec<u8>,
+    /// The lines of its subprotocols and of its extensions.
+    pub lines: [Vec<HeaderValue>; 2],
+}
+
+/// As many as hyper reads of a head of HTTP/1.1.
+const FIELDS: usize = 100;
+
+/// What both ends of a websocket agree on.
+pub(super) const NEGOTIATED: [HeaderName; 2] = [
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+];
 
 /// What makes a request unfit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +55,9 @@ pub(in crate::gateway) enum AdmitError {
     /// A target longer than `limits.target` (RFC 9110 section 15.5.15).
     #[error("the request target is too long")]
     TargetLength,
+    /// More fields than a head may have: over HTTP/1.1 hyper has refused them already.
+    #[error("the request has too many header fields")]
+    Fields,
     /// It came through this gateway, or others of its name, too often (RFC 9110 section 7.6.3, RFC 8586).
     #[error("the request went through this gateway again and again")]
     Loop,
@@ -63,7 +87,7 @@ pub(in crate::gateway) enum AdmitError {
 /// The first thing that is wrong.
 pub(in crate::gateway) fn admit(
     head: &Parts,
-    peer: Peer,
+    peer: &Peer,
     longest: usize,
 ) -> Result<Admitted, AdmitError> {
     method(&head.method)?;
@@ -71,28 +95,39 @@ pub(in crate::gateway) fn admit(
     if target.len() > longest {
         return Err(AdmitError::TargetLength);
     }
+    if head.headers.len() > FIELDS {
+        return Err(AdmitError::Fields);
+    }
     if head.uri.authority().is_some() || head.uri.scheme().is_some() {
         return Err(AdmitError::Target);
     }
     path(head.uri.path())?;
-    let host = host(&head.headers)?;
-    let public = forwarded::public(&head.headers, host, peer).ok_or(AdmitError::Host)?;
-    if forwarded::loops(&head.headers) {
+    let public = public(&head.headers, peer).ok_or(AdmitError::Host)?;
+    let names = Names::of(&head.headers);
+    if names.has(Names::PASSED) && forwarded::loops(&head.headers) {
         return Err(AdmitError::Loop);
     }
-    coding(&head.headers)?;
-    if head
-        .headers
-        .get_all(header::EXPECT)
-        .iter()
-        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
+    if names.has(Names::CODING) {
+        coding(&head.headers)?;
+    }
+    if names.has(Names::EXPECT) && !expects_to_continue(&head.headers) {
         return Err(AdmitError::Expectation);
     }
+    let upgrade = if names.has(Names::CONNECTION) {
+        upgrade(head)?
+    } else {
+        None
+    };
     Ok(Admitted {
         public,
-        upgrade: upgrade(head)?,
+        upgrade,
+        names,
     })
+}
+
+fn expects_to_continue(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::EXPECT).into_iter();
+    lines.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// `CONNECT` makes a proxy of us; `TRACE` and `TRACK` tell scripts what they must not see. Methods are case-sensitive
@@ -112,36 +147,61 @@ fn method(method: &Method) -> Result<(), AdmitError> {
 /// dot segment. Browsers write none of these, and each has led two readers to two paths (CVE-2026-40912).
 fn path(path: &str) -> Result<(), AdmitError> {
     let bytes = path.as_bytes();
+    // Most paths end here. Not `all`, which looks at one byte at a time.
+    let plain = |byte: u8| (0x21..=0x7e).contains(&byte) & !matches!(byte, b'\\' | b'%' | b'.');
+    if bytes.iter().fold(true, |all, byte| all & plain(*byte)) {
+        return Ok(());
+    }
     for (at, byte) in bytes.iter().enumerate() {
         let fine = match byte {
             b'\\' => false,
-            b'%' => match escape(&bytes[at..]) {
-                Some(0..=0x1f | 0x7f | b'\\') | None => false,
-                Some(_) => true,
-            },
+            b'%' => !matches!(escape(&bytes[at..]), Some(0..=0x1f | 0x7f | b'\\') | None),
             _ => (0x21..=0x7e).contains(byte),
         };
         if !fine {
             return Err(AdmitError::Path);
         }
     }
-    let dots = |segment: &str| {
-        // Of nothing else can one be made; nearly all segments end here.
-        let may_be = |byte| matches!(byte, b'.' | b'%' | b'2' | b'5' | b'e' | b'E');
-        if !segment.bytes().all(may_be) {
-            return false;
-        }
-        let mut once = segment.to_ascii_lowercase();
-        for _ in 0..2 {
-            once = once.replace("%2e", ".").replace("%25", "%");
-        }
-        matches!(once.as_str(), "." | "..")
-    };
-    if path.split('/').any(dots) {
+    if path.split('/').any(is_dots) {
         Err(AdmitError::Path)
     } else {
         Ok(())
     }
+}
+
+/// Whether it is or holds a dot segment, however often it is escaped, and whatever parameter it has: some readers leave
+/// out what follows a semicolon (RFC 3986 section 3.3), and take a backslash for a slash.
+fn is_dots(segment: &str) -> bool {
+    // Nearly all segments end here.
+    if !segment.starts_with('.') && !segment.contains('%') {
+        return false;
+    }
+    let mut read = Cow::Borrowed(segment.as_bytes());
+    for _ in 0..3 {
+        let is_dots = |part: &[u8]| {
+            let name = part.split(|byte| matches!(byte, b';' | b'\0')).next();
+            matches!(name, Some(b"." | b".."))
+        };
+        if read.split(|byte| *byte == b'\\').any(is_dots) {
+            return true;
+        }
+        if !read.contains(&b'%') {
+            return false;
+        }
+        read = Cow::Owned(decoded(&read));
+    }
+    false
+}
+
+/// The bytes with each escape read once.
+fn decoded(bytes: &[u8]) -> Vec<u8> {
+    let (mut read, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        let escaped = (*byte == b'%').then(|| escape(&bytes[at..])).flatten();
+        read.push(escaped.unwrap_or(*byte));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    read
 }
 
 /// The byte that an escape at the head of `bytes` stands for.
@@ -154,27 +214,27 @@ fn escape(bytes: &[u8]) -> Option<u8> {
         .flatten()
 }
 
-fn host(headers: &HeaderMap) -> Result<String, AdmitError> {
+fn public(headers: &HeaderMap, peer: &Peer) -> Option<Public> {
     let mut lines = headers.get_all(header::HOST).into_iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return Err(AdmitError::Host);
+    let (Some(host), None) = (lines.next(), lines.next()) else {
+        return None;
     };
-    let text = line.to_str().map_err(|_| AdmitError::Host)?;
-    is_authority(text)
-        .then(|| text.to_owned())
-        .ok_or(AdmitError::Host)
+    forwarded::public(headers, host, peer)
 }
 
 /// Whether it is a host and nothing else, with or without a port (RFC 9110 section 7.2).
 pub(super) fn is_authority(text: &str) -> bool {
-    let Ok(authority) = Authority::try_from(text) else {
-        return false;
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port),
+        _ => (text, "0"),
     };
-    let port_is_number = match text.rsplit_once(':') {
-        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok(),
-        _ => true,
-    };
-    !authority.host().is_empty() && !text.contains('@') && port_is_number
+    let port_is_number =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    // As nearly all are written; the rest of the grammar is left to a parser.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let is_host = name.bytes().all(plain)
+        || !text.contains('@') && Authority::try_from(text).is_ok_and(|all| !all.host().is_empty());
+    !name.is_empty() && is_host && port_is_number
 }
 
 /// hyper has checked that a coding ends in `chunked`; a list, even of `chunked` twice, is what smuggling is made of.
@@ -189,7 +249,7 @@ fn coding(headers: &HeaderMap) -> Result<(), AdmitError> {
 
 /// The key of a websocket's handshake. An upgrade to anything else is not taken up, as a server may (RFC 9110
 /// section 7.8): the request is served as if it had not asked.
-fn upgrade(head: &Parts) -> Result<Option<SocketKey>, AdmitError> {
+fn upgrade(head: &Parts) -> Result<Option<Offer>, AdmitError> {
     let headers = &head.headers;
     let asks = has_token(headers, header::CONNECTION, "upgrade")
         && has_token(headers, header::UPGRADE, "websocket");
@@ -210,8 +270,12 @@ fn upgrade(head: &Parts) -> Result<Option<SocketKey>, AdmitError> {
         return Err(AdmitError::SocketVersion);
     }
     let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).into_iter();
-    match (keys.next().map(HeaderValue::as_bytes), keys.next()) {
-        (Some(key), None) if is_socket_key(key) => Ok(Some(SocketKey(key.to_vec()))),
+    match (keys.next(), keys.next()) {
+        (Some(key), None) if is_socket_key(key.as_bytes()) => {
+            let lines = NEGOTIATED.map(|name| headers.get_all(name).into_iter().cloned().collect());
+            let key = key.as_bytes().to_vec();
+            Ok(Some(Offer { key, lines }))
+        }
         _ => Err(AdmitError::Upgrade),
     }
 }
@@ -246,18 +310,13 @@ mod tests {
         method: &str,
         target: &str,
         headers: &[(&str, &str)],
-    ) -> Result<Option<SocketKey>, AdmitError> {
+    ) -> Result<Option<Offer>, AdmitError> {
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        let peer = Peer {
-            address: [192, 0, 2, 7].into(),
-            secure: false,
-            trusted: false,
-        };
-        admit(&head, peer, 64).map(|admitted| admitted.upgrade)
+        admit(&head, &crate::gateway::headers::fixture::PEER, 64).map(|admitted| admitted.upgrade)
     }
 
     #[test]
@@ -290,12 +349,21 @@ mod tests {
             ("GET", "/a/../b", &[HOST], Err(AdmitError::Path)),
             ("GET", "/a/%2E./b", &[HOST], Err(AdmitError::Path)),
             ("GET", "/a/%252e%252e/b", &[HOST], Err(AdmitError::Path)),
+            ("GET", "/a/%25%32%65./b", &[HOST], Err(AdmitError::Path)),
+            ("GET", "/a/..;x=y/b", &[HOST], Err(AdmitError::Path)),
+            ("GET", "/a/.%2e%3bx", &[HOST], Err(AdmitError::Path)),
+            ("GET", "/a/b%255c..;x/c", &[HOST], Err(AdmitError::Path)),
+            ("GET", "/a/%2525/100%25/b%2520c", &[HOST], Ok(())),
+            ("GET", "/.vite/a;b/..c/...", &[HOST], Ok(())),
             ("GET", "/\u{e9}", &[HOST], Err(AdmitError::Path)),
             ("GET", "/", &[], Err(AdmitError::Host)),
             ("GET", "/", &[HOST, HOST], Err(AdmitError::Host)),
             ("GET", "/", &[("host", "")], Err(AdmitError::Host)),
             ("GET", "/", &[("host", "u@gw.test")], Err(AdmitError::Host)),
             ("GET", "/", &[("host", "gw.test:http")], Err(AdmitError::Host)),
+            ("GET", "/", &[("host", "gw.test:+80")], Err(AdmitError::Host)),
+            ("GET", "/", &[("host", ":80")], Err(AdmitError::Host)),
+            ("GET", "/", &[("host", "a_b.test")], Ok(())),
             ("GET", "/", &[("host", "gw.test/x")], Err(AdmitError::Host)),
             ("POST", "/", &[HOST, ("transfer-encoding", "gzip, chunked")], Err(AdmitError::Coding)),
             ("POST", "/", &[HOST, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Err(AdmitError::Coding)),
@@ -319,8 +387,13 @@ mod tests {
         ];
         const VERSION: (&str, &str) = ("sec-websocket-version", "13");
         let with = |more: &[(&'static str, &'static str)]| [&ASKS[..], more].concat();
-        let key = Some(SocketKey(KEY.1.into()));
-        assert_eq!(check("GET", "/", &with(&[VERSION, KEY])), Ok(key));
+        let protocols = ("sec-websocket-protocol", "a, b");
+        let offer = Offer {
+            key: KEY.1.into(),
+            lines: [vec![HeaderValue::from_static("a, b")], vec![]],
+        };
+        let handshake = with(&[VERSION, KEY, protocols]);
+        assert_eq!(check("GET", "/", &handshake), Ok(Some(offer)));
         for (method, headers, expected) in [
             ("POST", with(&[VERSION, KEY]), AdmitError::Upgrade),
             ("GET", with(&[VERSION]), AdmitError::Upgrade),

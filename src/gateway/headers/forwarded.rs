@@ -3,7 +3,9 @@
 //! The word of a trusted proxy is believed, and of nobody else: it is dropped, whatever it was. What is said by the
 //! nearest proxy is its last entry, and the only one that its client cannot have made up.
 
-use http::{HeaderMap, HeaderName, header};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     CDN_LOOP, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, admit::is_authority,
@@ -14,46 +16,92 @@ use crate::gateway::Peer;
 pub(super) const NAME: &str = "session-gateway";
 /// The same with the version of the protocol (RFC 9110 section 7.6.3).
 pub(super) const VIA: &str = "1.1 session-gateway";
+/// The same of a request that came by HTTP/2.
+pub(super) const VIA_HTTP2: &str = "2 session-gateway";
 /// A request comes through a gateway once; through two, where one stands before the other; never a third time.
 const PASSES: usize = 3;
 
 /// The address under which a client knows this gateway: what its browser shows, and compares origins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::gateway) struct Public {
-    /// Host, with the port if there is one.
-    pub host: String,
+    /// Host, with the port if there is one. A field's value, since that is what most requests need it as: its bytes are
+    /// shared and not checked again.
+    host: HeaderValue,
     /// Whether the scheme is `https`.
     pub secure: bool,
 }
 
-/// The public address: as a trusted proxy says, else as the request itself does. `None` if the proxy names no host.
-pub(super) fn public(headers: &HeaderMap, host: String, peer: Peer) -> Option<Public> {
+impl Public {
+    /// `None` if it is no host.
+    pub(in crate::gateway) fn new(host: HeaderValue, secure: bool) -> Option<Self> {
+        host.to_str()
+            .is_ok_and(is_authority)
+            .then_some(Self { host, secure })
+    }
+
+    /// The host, with the port if there is one.
+    pub(in crate::gateway) fn host(&self) -> &str {
+        self.host.to_str().expect("a host is visible ASCII")
+    }
+
+    /// The same as a field's value.
+    pub(super) fn host_value(&self) -> HeaderValue {
+        self.host.clone()
+    }
+}
+
+/// The public address: as a trusted proxy says, else as the request itself does. `None` if that is no host.
+pub(super) fn public(headers: &HeaderMap, host: &HeaderValue, peer: &Peer) -> Option<Public> {
+    let own = Public::new(host.clone(), peer.secure)?;
     if !peer.trusted {
-        let secure = peer.secure;
-        return Some(Public { host, secure });
+        return Some(own);
     }
     let said =
         |name, parameter| last(headers, name).or_else(|| forwarded(headers, parameter).pop());
-    let host = said(X_FORWARDED_HOST, "host").unwrap_or(host);
+    let host = match said(X_FORWARDED_HOST, "host") {
+        Some(host) => HeaderValue::try_from(host).ok()?,
+        None => own.host,
+    };
     let secure = said(X_FORWARDED_PROTO, "proto").map_or(peer.secure, |scheme| {
         scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
     });
-    is_authority(&host).then_some(Public { host, secure })
+    Public::new(host, secure)
 }
 
 /// The addresses that the request came by, the client's first: `X-Forwarded-For` for the service.
-pub(super) fn path(headers: &HeaderMap, peer: Peer) -> String {
-    let mut path = Vec::new();
-    if peer.trusted {
-        path = entries(headers, &X_FORWARDED_FOR)
-            .map(str::to_owned)
-            .collect();
-        if path.is_empty() {
-            path = forwarded(headers, "for");
-        }
+pub(super) fn path(headers: &HeaderMap, peer: &Peer) -> HeaderValue {
+    if !peer.trusted {
+        return peer.address.clone();
     }
-    path.push(peer.address.to_string());
-    path.join(", ")
+    let mut path: Vec<Vec<u8>> = entries(headers, &X_FORWARDED_FOR)
+        .map(|entry| entry.as_bytes().to_vec())
+        .collect();
+    if path.is_empty() {
+        let said = forwarded(headers, "for");
+        path = said.into_iter().map(String::into_bytes).collect();
+    }
+    path.push(peer.address.as_bytes().to_vec());
+    HeaderValue::try_from(path.join(&b", "[..])).expect("entries of a field's value make one")
+}
+
+/// The address of whoever sent the request to the first of our proxies, as far as these can tell.
+pub(in crate::gateway) fn client(headers: &HeaderMap, peer: &Peer) -> IpAddr {
+    let own = peer.address.to_str().ok();
+    let said = || {
+        let entry = last(headers, X_FORWARDED_FOR).or_else(|| forwarded(headers, "for").pop())?;
+        address(&entry)
+    };
+    let said = if peer.trusted { said() } else { None };
+    said.or_else(|| own?.parse().ok())
+        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+/// An address with or without brackets and port.
+fn address(text: &str) -> Option<IpAddr> {
+    let inside = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let bare = inside.map_or(text, |(address, _)| address);
+    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
+    bare.parse().ok().or_else(with_port)
 }
 
 /// Whether the request has come through gateways of this name too often. Services can call the public address.
@@ -96,9 +144,9 @@ fn forwarded(headers: &HeaderMap, parameter: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
+
+    const IN: HeaderValue = HeaderValue::from_static("in.test");
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -109,11 +157,7 @@ mod tests {
     }
 
     fn peer(trusted: bool) -> Peer {
-        Peer {
-            address: [192, 0, 2, 7].into(),
-            secure: false,
-            trusted,
-        }
+        Peer::new([192, 0, 2, 7].into(), false, trusted)
     }
 
     #[test]
@@ -144,18 +188,29 @@ mod tests {
         ];
         for (lines, host, secure, by) in table {
             let headers = headers(lines);
-            let found = public(&headers, "in.test".into(), peer(true)).unwrap();
-            assert_eq!(
-                (found.host.as_str(), found.secure),
-                (*host, *secure),
-                "{lines:?}"
-            );
-            assert_eq!(path(&headers, peer(true)), *by, "{lines:?}");
-            let found = public(&headers, "in.test".into(), peer(false)).unwrap();
-            assert_eq!((found.host.as_str(), found.secure), ("in.test", false));
-            assert_eq!(path(&headers, peer(false)), "192.0.2.7");
+            let found = public(&headers, &IN, &peer(true)).unwrap();
+            assert_eq!((found.host(), found.secure), (*host, *secure), "{lines:?}");
+            assert_eq!(path(&headers, &peer(true)), *by, "{lines:?}");
+            let found = public(&headers, &IN, &peer(false)).unwrap();
+            assert_eq!((found.host(), found.secure), ("in.test", false));
+            assert_eq!(path(&headers, &peer(false)), "192.0.2.7");
+        }
+        for (lines, said) in [
+            (&[][..], "192.0.2.7"),
+            (
+                &[("x-forwarded-for", "203.0.113.9, 198.51.100.1")],
+                "198.51.100.1",
+            ),
+            (&[("x-forwarded-for", "198.51.100.1:4711")], "198.51.100.1"),
+            (&[("forwarded", "for=\"[2001:db8::1]:80\"")], "2001:db8::1"),
+            (&[("forwarded", "for=_hidden")], "192.0.2.7"),
+            (&[("x-forwarded-for", "unknown")], "192.0.2.7"),
+        ] {
+            let headers = headers(lines);
+            assert_eq!(client(&headers, &peer(true)).to_string(), said, "{lines:?}");
+            assert_eq!(client(&headers, &peer(false)).to_string(), "192.0.2.7");
         }
         let none = headers(&[("x-forwarded-host", "u@evil/x")]);
-        assert_eq!(public(&none, "in.test".into(), peer(true)), None);
+        assert_eq!(public(&none, &IN, &peer(true)), None);
     }
 }

@@ -142,13 +142,8 @@ mod tests {
             .header("sec-websocket-version", "13");
         let head = flat(socket).unwrap();
         assert_eq!(head.method, Method::GET);
-        let peer = crate::gateway::Peer {
-            address: [192, 0, 2, 7].into(),
-            secure: true,
-            trusted: false,
-        };
         assert!(
-            super::super::admit(&head, peer, 8192)
+            super::super::admit(&head, &super::super::fixture::PEER, 8192)
                 .unwrap()
                 .upgrade
                 .is_some()

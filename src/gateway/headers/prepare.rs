@@ -2,12 +2,10 @@
 
 use std::net::SocketAddr;
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri, Version, header, request::Parts, uri::PathAndQuery,
-};
+use http::{HeaderValue, Method, Uri, Version, header, request::Parts, uri::PathAndQuery};
 
 use super::{
-    CDN_LOOP, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
+    CDN_LOOP, Names, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
     drop_hop_by_hop,
     forwarded::{self, Public},
 };
@@ -26,50 +24,85 @@ pub(in crate::gateway) struct Hop<'a> {
     /// The gateway's address, as the client sees it.
     pub public: &'a Public,
     /// The other end of the client's connection.
-    pub peer: Peer,
+    pub peer: &'a Peer,
     /// The service's address.
     pub upstream: SocketAddr,
 }
 
 impl Hop<'_> {
     /// The `Host` that the service sees.
-    pub(super) fn upstream_host(&self) -> String {
+    pub(super) fn upstream_host(&self) -> HeaderValue {
         match self.spec.host {
-            HostHeader::Public => self.public.host.clone(),
-            HostHeader::Localhost => format!("localhost:{}", self.upstream.port()),
+            HostHeader::Public => self.public.host_value(),
+            HostHeader::Localhost => {
+                value(["localhost:", &self.upstream.port().to_string()].concat())
+            }
         }
     }
 }
 
-/// Makes the head that the service gets of the one that came. `upgrade`: it is the handshake of a websocket.
-pub(in crate::gateway) fn prepare(head: &mut Parts, hop: &Hop<'_>, upgrade: bool) {
+/// Makes the head that the service gets of the one that came, which has these names. `upgrade`: it is the handshake of
+/// a websocket.
+pub(in crate::gateway) fn prepare(head: &mut Parts, hop: &Hop<'_>, names: Names, upgrade: bool) {
     if hop.spec.prefix == Prefix::Strip {
         head.uri = stripped(&head.uri, hop.prefix);
     }
+    let via = if head.version == Version::HTTP_2 {
+        forwarded::VIA_HTTP2
+    } else {
+        forwarded::VIA
+    };
     head.version = Version::HTTP_11;
     let headers = &mut head.headers;
-    drop_hop_by_hop(headers);
     let path = forwarded::path(headers, hop.peer);
-    drop_claims(headers);
+    if names.has(Names::DROPPED) {
+        drop_hop_by_hop(headers, is_claim);
+    }
     let host = hop.upstream_host();
     if upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         if hop.spec.origin == OriginHeader::Rewrite && headers.contains_key(header::ORIGIN) {
-            insert(headers, header::ORIGIN, &format!("http://{host}"));
+            let origin = [b"http://", host.as_bytes()].concat();
+            headers.insert(header::ORIGIN, value(origin));
         }
     }
-    insert(headers, header::HOST, &host);
-    insert(headers, X_FORWARDED_FOR, &path);
-    insert(headers, X_FORWARDED_HOST, &hop.public.host);
+    headers.insert(header::HOST, host);
+    headers.insert(X_FORWARDED_FOR, path);
+    headers.insert(X_FORWARDED_HOST, hop.public.host_value());
     let scheme = if hop.public.secure { "https" } else { "http" };
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if hop.spec.prefix == Prefix::Strip {
-        insert(headers, X_FORWARDED_PREFIX, hop.prefix);
+        headers.insert(X_FORWARDED_PREFIX, value(hop.prefix));
     }
     // Not merged: another hop's line stays as it is (RFC 9110 section 7.6.3, RFC 8586 section 2).
-    headers.append(header::VIA, HeaderValue::from_static(forwarded::VIA));
+    headers.append(header::VIA, HeaderValue::from_static(via));
     headers.append(CDN_LOOP, HeaderValue::from_static(forwarded::NAME));
+}
+
+/// Says how long the body is, if that is known: anew from what was parsed, never as it came (RFC 9112 section 6.2).
+pub(in crate::gateway) fn frame(head: &mut Parts, length: Option<u64>) {
+    let headers = &mut head.headers;
+    match length {
+        // A service may wait for a body where none is said to come (RFC 9110 section 8.6).
+        Some(0) if !headers.contains_key(header::CONTENT_LENGTH) && !anticipates(&head.method) => {}
+        Some(length) => {
+            headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        // Said outright, or a GET would lose its body.
+        None => {
+            headers.remove(header::CONTENT_LENGTH);
+            headers.insert(
+                header::TRANSFER_ENCODING,
+                HeaderValue::from_static("chunked"),
+            );
+        }
+    }
+}
+
+/// Whether requests of this method have bodies.
+fn anticipates(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// The target without the prefix. It begins with exactly one slash: two are an authority to many parsers.
@@ -83,38 +116,26 @@ fn stripped(uri: &Uri, prefix: &str) -> Uri {
     Uri::try_from(rest).expect("the tail of a target that was parsed is a target")
 }
 
-/// Takes off what only a proxy says of a request: what was believed is written anew. `Forwarded` with it, which
+/// Whether only a proxy says this of a request: what was believed is written anew. `Forwarded` with it, which
 /// code-server misreads. Names with an underscore too, which many servers read as the same name with a hyphen
 /// (CVE-2025-64484): they are dropped and not refused, since old clients send harmless ones. And what is answered by
 /// this hop.
-fn drop_claims(headers: &mut HeaderMap) {
-    let claims: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_claim(name.as_str()))
-        .cloned()
-        .collect();
-    for name in claims {
-        headers.remove(name);
-    }
-    headers.remove(FORWARDED);
-    headers.remove(header::EXPECT);
+pub(super) fn is_claim(name: &str) -> bool {
+    let known = match name.strip_prefix("x-") {
+        Some(rest) => {
+            matches!(rest, "real-ip" | "original-url" | "rewrite-url")
+                || ["forwarded-", "envoy-", "gateway-"]
+                    .iter()
+                    .any(|prefix| rest.starts_with(prefix))
+        }
+        None => matches!(name, "expect" | "forwarded" | "http2-settings"),
+    };
+    known || name.contains('_')
 }
 
-fn is_claim(name: &str) -> bool {
-    name.contains('_')
-        || ["x-forwarded-", "x-envoy-", "x-gateway-"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
-        || matches!(
-            name,
-            "x-real-ip" | "x-original-url" | "x-rewrite-url" | "http2-settings"
-        )
-}
-
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    let value = HeaderValue::try_from(value)
-        .expect("a host, a path or an address that was parsed is visible ASCII");
-    headers.insert(name, value);
+fn value<T: TryInto<HeaderValue>>(content: T) -> HeaderValue {
+    let value = content.try_into().ok();
+    value.expect("a host, a path or an address that was parsed is visible ASCII")
 }
 
 #[cfg(test)]
@@ -122,20 +143,13 @@ mod tests {
     use http::Request;
 
     use super::*;
-
-    static PUBLIC: std::sync::LazyLock<Public> = std::sync::LazyLock::new(|| Public {
-        host: "gw.test:8000".into(),
-        secure: false,
-    });
+    use crate::gateway::headers::fixture::hop;
 
     fn spec(prefix: Prefix, host: HostHeader) -> ServiceSpec {
         ServiceSpec {
-            name: "vscode".into(),
-            port: 8080,
-            path: "/vscode".into(),
-            prefix,
             host,
             origin: OriginHeader::Rewrite,
+            ..ServiceSpec::example("x", prefix)
         }
     }
 
@@ -150,18 +164,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (mut head, ()) = request.body(()).unwrap().into_parts();
-        let hop = Hop {
-            spec,
-            prefix: "/ID/vscode",
-            public: &PUBLIC,
-            peer: crate::gateway::Peer {
-                address: [192, 0, 2, 7].into(),
-                secure: false,
-                trusted: false,
-            },
-            upstream: SocketAddr::from(([127, 0, 0, 1], 4321)),
-        };
-        prepare(&mut head, &hop, upgrade);
+        let names = Names::of(&head.headers);
+        prepare(&mut head, &hop(spec), names, upgrade);
         head
     }
 
@@ -176,9 +180,35 @@ mod tests {
     }
 
     #[test]
+    fn a_body_has_one_length_or_is_chunked() {
+        const LENGTH: (&str, &str) = ("content-length", "9");
+        for (method, came, length, expected) in [
+            ("GET", None, Some(0), ""),
+            ("GET", Some(LENGTH), Some(0), "content-length: 0"),
+            ("GET", None, Some(4), "content-length: 4"),
+            ("GET", None, None, "transfer-encoding: chunked"),
+            ("POST", None, Some(0), "content-length: 0"),
+            ("POST", Some(LENGTH), Some(4), "content-length: 4"),
+            ("POST", Some(LENGTH), None, "transfer-encoding: chunked"),
+        ] {
+            let mut request = Request::builder().method(method).uri("/");
+            if let Some((name, value)) = came {
+                request = request.header(name, value).header(name, value);
+            }
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            frame(&mut head, length);
+            assert_eq!(
+                shown(&head).join(", "),
+                expected,
+                "{method} {came:?} {length:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_service_sees_who_asks_and_nothing_the_client_claims() {
         let headers = [
-            ("host", "gw.test:8000"),
+            ("host", "gw.test"),
             ("forwarded", "for=1.2.3.4"),
             ("x-forwarded-for", "1.2.3.4"),
             ("x-forwarded-port", "1"),
@@ -192,21 +222,21 @@ mod tests {
         ];
         let head = prepared(
             &spec(Prefix::Strip, HostHeader::Public),
-            "/ID/vscode/a%2Fb?q=/ID/vscode",
+            "/ID/x/a%2Fb?q=/ID/x",
             &headers,
             false,
         );
-        assert_eq!(head.uri, "/a%2Fb?q=/ID/vscode");
+        assert_eq!(head.uri, "/a%2Fb?q=/ID/x");
         assert_eq!(
             shown(&head),
             [
                 "cdn-loop: session-gateway",
                 "cookie: a=b",
-                "host: gw.test:8000",
+                "host: gw.test",
                 "via: 1.1 session-gateway",
                 "x-forwarded-for: 192.0.2.7",
-                "x-forwarded-host: gw.test:8000",
-                "x-forwarded-prefix: /ID/vscode",
+                "x-forwarded-host: gw.test",
+                "x-forwarded-prefix: /ID/x",
                 "x-forwarded-proto: http",
             ]
         );
@@ -215,9 +245,9 @@ mod tests {
     #[test]
     fn a_kept_prefix_is_passed_on_and_a_development_server_sees_localhost() {
         let spec = spec(Prefix::Keep, HostHeader::Localhost);
-        let headers = [("host", "gw.test:8000"), ("origin", "http://gw.test:8000")];
-        let head = prepared(&spec, "/ID/vscode//x?", &headers, true);
-        assert_eq!(head.uri, "/ID/vscode//x?");
+        let headers = [("host", "gw.test"), ("origin", "http://gw.test")];
+        let head = prepared(&spec, "/ID/x//x?", &headers, true);
+        assert_eq!(head.uri, "/ID/x//x?");
         assert_eq!(
             shown(&head),
             [
@@ -228,14 +258,14 @@ mod tests {
                 "upgrade: websocket",
                 "via: 1.1 session-gateway",
                 "x-forwarded-for: 192.0.2.7",
-                "x-forwarded-host: gw.test:8000",
+                "x-forwarded-host: gw.test",
                 "x-forwarded-proto: http",
             ]
         );
-        let plain = prepared(&spec, "/ID/vscode/", &headers, false);
+        let plain = prepared(&spec, "/ID/x/", &headers, false);
         assert_eq!(
             plain.headers[header::ORIGIN],
-            "http://gw.test:8000",
+            "http://gw.test",
             "only a handshake's origin is rewritten"
         );
     }
@@ -244,10 +274,10 @@ mod tests {
     fn a_stripped_target_begins_with_one_slash() {
         let spec = spec(Prefix::Strip, HostHeader::Public);
         for (target, expected) in [
-            ("/ID/vscode/", "/"),
-            ("/ID/vscode/?a=b", "/?a=b"),
-            ("/ID/vscode//evil.test/x", "/evil.test/x"),
-            ("/ID/vscode/ID/vscode/", "/ID/vscode/"),
+            ("/ID/x/", "/"),
+            ("/ID/x/?a=b", "/?a=b"),
+            ("/ID/x//evil.test/x", "/evil.test/x"),
+            ("/ID/x/ID/x/", "/ID/x/"),
         ] {
             assert_eq!(
                 prepared(&spec, target, &[], false).uri,

@@ -1,7 +1,7 @@
 //! What holds of the header rules whatever comes: nothing panics, nothing of one hop passes, and what is sent on means
 //! to another parser what it means here.
 
-use std::{net::SocketAddr, sync::LazyLock};
+use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use proptest::prelude::*;
@@ -18,22 +18,17 @@ static SPECS: LazyLock<[ServiceSpec; 2]> = LazyLock::new(|| {
         (Prefix::Keep, HostHeader::Localhost, OriginHeader::Rewrite),
     ]
     .map(|(prefix, host, origin)| ServiceSpec {
-        name: "x".into(),
-        port: 80,
-        path: "/x".into(),
-        prefix,
         host,
         origin,
+        ..ServiceSpec::example("x", prefix)
     })
 });
 
-fn hop<'a>(public: &'a Public, kept: bool, peer: Peer) -> Hop<'a> {
+fn hop<'a>(public: &'a Public, kept: bool, peer: &'a Peer) -> Hop<'a> {
     Hop {
-        spec: &SPECS[usize::from(kept)],
-        prefix: "/ID/x",
         public,
         peer,
-        upstream: SocketAddr::from(([127, 0, 0, 1], 4321)),
+        ..fixture::hop(&SPECS[usize::from(kept)])
     }
 }
 
@@ -93,9 +88,9 @@ proptest! {
         let (mut head, ()) = request.into_parts();
         head.headers = lines;
         head.headers.append(header::HOST, HeaderValue::from_static("gw.test"));
-        let peer = Peer { address: [192, 0, 2, 7].into(), secure, trusted };
-        let Ok(admitted) = admit(&head, peer, 8192) else { return Ok(()) };
-        prepare(&mut head, &hop(&admitted.public, kept, peer), admitted.upgrade.is_some());
+        let peer = Peer::new([192, 0, 2, 7].into(), secure, trusted);
+        let Ok(admitted) = admit(&head, &peer, 8192) else { return Ok(()) };
+        prepare(&mut head, &hop(&admitted.public, kept, &peer), admitted.names, admitted.upgrade.is_some());
 
         let mut written = format!("{} {} HTTP/1.1\r\n", head.method, head.uri).into_bytes();
         for (name, value) in &head.headers {
@@ -128,9 +123,8 @@ proptest! {
     ) {
         let (mut head, ()) = Response::builder().status(status).body(()).unwrap().into_parts();
         head.headers = lines;
-        let public = Public { host: "gw.test".into(), secure };
-        let peer = Peer { address: [192, 0, 2, 7].into(), secure, trusted: false };
-        if scrub(&mut head, &hop(&public, kept, peer)).is_err() {
+        let public = fixture::public(secure);
+        if scrub(&mut head, &hop(&public, kept, &fixture::PEER)).is_err() {
             return Ok(());
         }
         for name in ["connection", "upgrade", "keep-alive", "te", "trailer", "transfer-encoding"] {

@@ -54,14 +54,15 @@ pub(super) fn link(value: &str, hop: &Hop<'_>) -> Option<String> {
 /// that either side goes by.
 fn path_of(url: &str, hop: &Hop<'_>) -> Option<String> {
     let port = hop.upstream.port();
+    let own = hop.upstream_host();
     let names = [
-        hop.public.host.clone(),
-        hop.upstream_host(),
-        hop.upstream.to_string(),
-        format!("localhost:{port}"),
-        format!("127.0.0.1:{port}"),
-        format!("0.0.0.0:{port}"),
-        format!("[::1]:{port}"),
+        hop.public.host(),
+        own.to_str().expect("a host is visible ASCII"),
+        &hop.upstream.to_string(),
+        &format!("localhost:{port}"),
+        &format!("127.0.0.1:{port}"),
+        &format!("0.0.0.0:{port}"),
+        &format!("[::1]:{port}"),
     ];
     if !names.iter().any(|name| origin_is(url.as_bytes(), name)) {
         return None;
@@ -125,41 +126,14 @@ pub(super) fn cookie(value: &str, hop: &Hop<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
-    use crate::gateway::headers::Public;
-    use crate::session::{HostHeader, OriginHeader, ServiceSpec};
-
-    static PUBLIC: std::sync::LazyLock<Public> = std::sync::LazyLock::new(|| Public {
-        host: "gw.test".into(),
-        secure: false,
-    });
+    use crate::{
+        gateway::headers::fixture::{hop, public},
+        session::ServiceSpec,
+    };
 
     fn spec(prefix: Prefix) -> ServiceSpec {
-        let host = HostHeader::Public;
-        ServiceSpec {
-            name: "x".into(),
-            port: 80,
-            path: "/x".into(),
-            prefix,
-            host,
-            origin: OriginHeader::Pass,
-        }
-    }
-
-    fn hop(spec: &ServiceSpec) -> Hop<'_> {
-        Hop {
-            spec,
-            prefix: "/ID/x",
-            public: &PUBLIC,
-            peer: crate::gateway::Peer {
-                address: [192, 0, 2, 7].into(),
-                secure: false,
-                trusted: false,
-            },
-            upstream: SocketAddr::from(([127, 0, 0, 1], 4321)),
-        }
+        ServiceSpec::example("x", prefix)
     }
 
     #[test]
@@ -219,10 +193,7 @@ mod tests {
     #[test]
     fn a_cookie_of_an_encrypted_connection_stays_on_such() {
         let spec = spec(Prefix::Strip);
-        let public = Public {
-            host: "gw.test".into(),
-            secure: true,
-        };
+        let public = public(true);
         let hop = Hop {
             public: &public,
             ..hop(&spec)

@@ -1,7 +1,6 @@
 //! One direction of a tunnel: what is read on one side is written on the other, and its end is passed on.
 
 use std::{
-    cell::RefCell,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -11,17 +10,11 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::Scanner;
+use crate::gateway::io::Buffer;
 use crate::metrics::{Direction as Way, OpenTunnel};
 
-/// Read at a time. One buffer serves all tunnels of a worker: what was read is written on at once, and what does not
-/// go out is copied aside.
-const BUFFER: usize = 64 * 1024;
 /// Reads of one direction before other tasks get their turn.
-const TURNS: usize = 16;
-
-thread_local! {
-    static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
-}
+const TURNS: usize = 4;
 
 /// Where one direction stands. Holds no buffer while nothing moves.
 pub(super) struct Direction {
@@ -31,6 +24,9 @@ pub(super) struct Direction {
     way: Way,
     /// Writes so far; it may wrap, since it only tells whether there were any.
     moves: u32,
+    /// From which length on frames of data are counted, and how many there were; it may wrap.
+    long: u8,
+    frames: u16,
     /// Written since the last flush: an encrypted socket may hold some of it back.
     unflushed: bool,
     read_all: bool,
@@ -39,16 +35,18 @@ pub(super) struct Direction {
 }
 
 impl Direction {
-    /// One that begins with what came on the socket before it was handed over.
-    pub(super) fn new(way: Way, early: &Bytes) -> Self {
+    /// One that begins with what came on the socket before it was handed over. Frames of data count from `long` on.
+    pub(super) fn new(way: Way, early: &Bytes, long: u8) -> Self {
         let mut scanner = Scanner::default();
-        scanner.scan(early);
+        let frames = scanner.scan(early, long).long;
         Self {
             // A copy: the original pins the whole buffer that its head was read into.
             pending: Bytes::copy_from_slice(early),
             scanner,
             way,
             moves: 0,
+            long,
+            frames,
             unflushed: false,
             read_all: false,
             done: false,
@@ -59,6 +57,11 @@ impl Direction {
     /// Changes with every move.
     pub(super) fn moves(&self) -> u32 {
         self.moves
+    }
+
+    /// How many frames were long enough to be somebody's work. It may wrap.
+    pub(super) fn frames(&self) -> u16 {
+        self.frames
     }
 
     /// Moves what can be moved. Ready once everything was written and the end was passed on (half-close).
@@ -132,13 +135,11 @@ impl Direction {
         R: AsyncRead + Unpin,
     {
         while !self.read_all && (to_end || !self.scanner.is_closed()) {
-            ready!(SHARED.with_borrow_mut(|buffer| {
-                let mut read = ReadBuf::new(buffer);
-                let outcome = ready!(Pin::new(&mut *from).poll_read(cx, &mut read));
-                self.read_all = outcome.is_err() || read.filled().is_empty();
-                self.scanner.scan(read.filled());
-                Poll::Ready(())
-            }));
+            let mut buffer = Buffer::take();
+            let mut read = ReadBuf::new(&mut buffer.0);
+            let outcome = ready!(Pin::new(&mut *from).poll_read(cx, &mut read));
+            self.read_all = outcome.is_err() || read.filled().is_empty();
+            self.scanner.scan(read.filled(), self.long);
         }
         Poll::Ready(())
     }
@@ -183,8 +184,9 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once into the worker's buffer and writes as much of it as goes out; the rest becomes pending. With a
-    /// `close` only what belongs to the frame at hand is written, then that, and what was read beyond is forgotten.
+    /// Reads once into one of the worker's buffers and writes as much of it as goes out; the rest becomes pending.
+    /// With a `close` only what belongs to the frame at hand is written, then that, and what was read beyond is
+    /// forgotten.
     fn pass<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -196,36 +198,43 @@ impl Direction {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        SHARED.with_borrow_mut(|buffer| {
-            let mut read = ReadBuf::new(buffer);
-            ready!(Pin::new(from).poll_read(cx, &mut read))?;
-            let read = read.filled();
-            if read.is_empty() {
-                self.read_all = true;
-                return Poll::Ready(Ok(()));
-            }
-            let Some(close) = close else {
-                open.frames(self.way, self.scanner.scan(read));
-                return self.write(cx, to, read, open);
-            };
-            let (ours, later) = read.split_at(self.scanner.frame(read));
-            self.told = self.scanner.at_boundary() && !self.scanner.is_closed();
-            if self.told {
-                self.scanner.scan(later);
-                return self.write(cx, to, &[ours, close].concat(), open);
-            }
-            self.write(cx, to, ours, open)
-        })
+        let mut buffer = Buffer::take();
+        let mut read = ReadBuf::new(&mut buffer.0);
+        ready!(Pin::new(from).poll_read(cx, &mut read))?;
+        let read = read.filled();
+        if read.is_empty() {
+            self.read_all = true;
+            return Poll::Ready(Ok(()));
+        }
+        let Some(close) = close else {
+            let ended = self.scanner.scan(read, self.long);
+            self.frames = self.frames.wrapping_add(ended.long);
+            open.frames(self.way, ended);
+            let (written, length) = (self.write(cx, to, read, open)?, read.len());
+            self.pending = buffer.rest(written, length);
+            return Poll::Ready(Ok(()));
+        };
+        let (ours, later) = read.split_at(self.scanner.frame(read));
+        self.told = self.scanner.at_boundary() && !self.scanner.is_closed();
+        let last = if self.told {
+            self.scanner.scan(later, self.long);
+            [ours, close].concat()
+        } else {
+            ours.to_vec()
+        };
+        let written = self.write(cx, to, &last, open)?;
+        self.pending = Bytes::from(last).split_off(written);
+        Poll::Ready(Ok(()))
     }
 
-    /// Writes what goes out at once, and keeps a copy of the rest.
+    /// Writes what goes out at once. Returns how much.
     fn write<W>(
         &mut self,
         cx: &mut Context<'_>,
         to: &mut W,
         bytes: &[u8],
         open: &OpenTunnel,
-    ) -> Poll<io::Result<()>>
+    ) -> io::Result<usize>
     where
         W: AsyncWrite + Unpin,
     {
@@ -234,8 +243,7 @@ impl Direction {
             Poll::Pending => 0,
         };
         self.wrote(written, open);
-        self.pending = Bytes::copy_from_slice(&bytes[written..]);
-        Poll::Ready(Ok(()))
+        Ok(written)
     }
 
     fn wrote(&mut self, bytes: usize, open: &OpenTunnel) {
@@ -266,20 +274,13 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         metrics::Metrics,
-        session::{HostHeader, OriginHeader, Prefix, ServiceSpec, Services},
+        session::{Prefix, ServiceSpec, Services},
     };
 
     pub(in super::super) fn open() -> OpenTunnel {
-        let spec = ServiceSpec {
-            name: "preview".into(),
-            port: 3000,
-            path: "/preview".into(),
-            prefix: Prefix::Keep,
-            host: HostHeader::Public,
-            origin: OriginHeader::Pass,
-        };
+        let spec = ServiceSpec::example("preview", Prefix::Keep);
         let services = Services::new(vec![spec]).unwrap();
-        Metrics::new(&services, 1).worker(0).tunnel()
+        Metrics::new(&services, 1, &[]).worker(0).tunnel()
     }
 
     proptest! {
@@ -295,7 +296,7 @@ pub(super) mod tests {
                 let (mut source, mut from) = duplex(4096);
                 let (mut to, mut sink) = duplex(narrow);
                 let open = open();
-                let mut direction = Direction::new(Way::Down, &Bytes::new());
+                let mut direction = Direction::new(Way::Down, &Bytes::new(), 0);
                 let write = async {
                     for chunk in &chunks {
                         source.write_all(chunk).await.unwrap();
@@ -331,7 +332,7 @@ pub(super) mod tests {
                 let (mut source, mut from) = duplex(1 << 16);
                 let (mut to, mut sink) = duplex(narrow);
                 let open = open();
-                let mut direction = Direction::new(Way::Down, &Bytes::new());
+                let mut direction = Direction::new(Way::Down, &Bytes::new(), 0);
                 let mut received = Vec::new();
                 let tell = async {
                     source.write_all(&sent[..before]).await.unwrap();

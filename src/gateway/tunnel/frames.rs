@@ -13,9 +13,11 @@ const MASK: u64 = 4;
 
 /// Follows the frames of one direction.
 #[derive(Debug)]
-pub(super) struct Scanner {
+pub(in crate::gateway) struct Scanner {
     /// Bytes to the end of the frame; while its length is being read, what was read of it.
     left: u64,
+    /// The length of the payload, as far as it fits.
+    length: u8,
     at: At,
     opcode: OpCode,
     masked: bool,
@@ -41,6 +43,7 @@ impl Default for Scanner {
     fn default() -> Self {
         Self {
             left: 0,
+            length: 0,
             at: At::Boundary,
             opcode: OpCode::Data(Data::Continue),
             masked: false,
@@ -51,28 +54,31 @@ impl Default for Scanner {
 
 impl Scanner {
     /// Whether the next byte is the first of a frame.
-    pub(super) fn at_boundary(&self) -> bool {
+    pub(in crate::gateway) fn at_boundary(&self) -> bool {
         self.at == At::Boundary
     }
 
     /// Whether where frames end is not known any more.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(in crate::gateway) fn is_lost(&self) -> bool {
         self.at == At::Lost
     }
 
     /// Whether a whole Close went by: no frame may follow it.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::gateway) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// These bytes go by. Returns which frames ended in them.
-    pub(super) fn scan(&mut self, mut bytes: &[u8]) -> Frames {
+    /// These bytes go by. Returns which frames ended in them; data is long from `long` bytes on.
+    pub(in crate::gateway) fn scan(&mut self, mut bytes: &[u8], long: u8) -> Frames {
         let mut ended = Frames::default();
         while !bytes.is_empty() {
             bytes = &bytes[self.frame(bytes)..];
             if self.at_boundary() {
                 match self.opcode {
-                    OpCode::Data(_) => ended.data += 1,
+                    OpCode::Data(_) => {
+                        ended.data += 1;
+                        ended.long += u16::from(self.length >= long);
+                    }
                     OpCode::Control(_) => ended.control += 1,
                 }
             }
@@ -81,7 +87,7 @@ impl Scanner {
     }
 
     /// Of these bytes those go by that belong to the frame at hand. Returns how many.
-    pub(super) fn frame(&mut self, bytes: &[u8]) -> usize {
+    pub(in crate::gateway) fn frame(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() {
             let byte = bytes[taken];
@@ -148,6 +154,7 @@ impl Scanner {
             self.at = At::Lost;
             return;
         }
+        self.length = u8::try_from(self.left).unwrap_or(u8::MAX);
         if self.masked {
             self.left += MASK;
         }
@@ -172,6 +179,9 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
     use super::*;
+
+    /// In the midst of the lengths that are tried.
+    const LONG: u8 = 64;
 
     /// Any frame that an endpoint may send.
     fn frame() -> impl Strategy<Value = Vec<u8>> {
@@ -206,7 +216,10 @@ mod tests {
             cursor.set_position(cursor.position() + length);
             ends.push(cursor.position());
             match header.opcode {
-                OpCode::Data(_) => frames.data += 1,
+                OpCode::Data(_) => {
+                    frames.data += 1;
+                    frames.long += u16::from(length >= LONG.into());
+                }
                 OpCode::Control(_) => frames.control += 1,
             }
         }
@@ -236,8 +249,9 @@ mod tests {
 
             let (mut scanner, mut seen) = (Scanner::default(), Frames::default());
             for piece in bytes.chunks(cuts.next().unwrap() * 7) {
-                let frames = scanner.scan(piece);
+                let frames = scanner.scan(piece, LONG);
                 seen.data += frames.data;
+                seen.long += frames.long;
                 seen.control += frames.control;
             }
             prop_assert_eq!(seen, kinds);
@@ -247,7 +261,7 @@ mod tests {
         #[test]
         fn no_bytes_are_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut scanner = Scanner::default();
-            let _ = scanner.scan(&bytes);
+            let _ = scanner.scan(&bytes, LONG);
             prop_assert_eq!(scanner.frame(&bytes[..0]), 0);
         }
     }
@@ -263,9 +277,9 @@ mod tests {
         ];
         for bytes in cases {
             let mut scanner = Scanner::default();
-            scanner.scan(bytes);
+            scanner.scan(bytes, LONG);
             assert!(scanner.is_lost(), "{bytes:?}");
-            assert_eq!(scanner.scan(&[0x88, 0]), Frames::default());
+            assert_eq!(scanner.scan(&[0x88, 0], LONG), Frames::default());
             assert!(!scanner.at_boundary() && !scanner.is_closed());
         }
     }
@@ -273,9 +287,9 @@ mod tests {
     #[test]
     fn a_close_is_seen_once_it_is_whole() {
         let mut scanner = Scanner::default();
-        scanner.scan(&[0x88, 2, 3]);
+        scanner.scan(&[0x88, 2, 3], LONG);
         assert!(!scanner.is_closed());
-        scanner.scan(&[0xE9]);
+        scanner.scan(&[0xE9], LONG);
         assert!(scanner.is_closed());
     }
 

@@ -1,54 +1,34 @@
-//! Connections that carry no request at present, or only the rest of one that was answered.
+//! Connections that carry no request at present.
 
 use std::{cell::RefCell, collections::HashMap, net::SocketAddr, time::Duration};
 
-use futures_util::FutureExt;
-use hyper::client::conn::http1::SendRequest;
-use tokio::{sync::oneshot, time::Instant};
+use ahash::RandomState;
+use tokio::time::Instant;
 
-use super::Connection;
-use crate::{activator::InstanceUid, gateway::body::Upload};
+use super::socket::Socket;
+use crate::activator::InstanceUid;
 
 /// How long a connection may lie idle: below the 5 s after which code-server, Vite, Next and webpack's server close
 /// it themselves, or a request would meet the closing.
 const IDLE: Duration = Duration::from_secs(4);
 /// Idle connections kept for one service: as many as many pages load files at once. They are gone 4 s after.
 const KEPT: usize = 256;
-/// How long a request that was answered before its end may go on: a client that still sends would miss the answer if
-/// its connection were reset at once.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// Whose connections, and where they lead: a pod whose sandbox was made anew has another address.
 pub(super) type Key = (InstanceUid, SocketAddr);
 
 #[derive(Default)]
-pub(super) struct Pool {
-    idle: RefCell<HashMap<Key, Vec<Idle>>>,
-    /// Connections whose request was answered before its end, and since when.
-    lingering: RefCell<Vec<(Connection, Instant)>>,
-}
-
-struct Idle {
-    sender: SendRequest<Upload>,
-    alive: oneshot::Sender<()>,
-    since: Instant,
-}
+pub(super) struct Pool(RefCell<HashMap<Key, Vec<Socket>, RandomState>>);
 
 impl Pool {
     /// The connection used last, since it is the least likely to be closed by its service now.
-    pub(super) fn take(&self, key: Key) -> Option<(SendRequest<Upload>, oneshot::Sender<()>)> {
-        let mut pools = self.idle.borrow_mut();
+    pub(super) fn take(&self, key: Key, now: Instant) -> Option<Socket> {
+        let mut pools = self.0.borrow_mut();
         let idle = pools.get_mut(&key)?;
-        while let Some(Idle {
-            mut sender,
-            alive,
-            since,
-        }) = idle.pop()
-        {
-            let usable =
-                since.elapsed() < IDLE && matches!(sender.ready().now_or_never(), Some(Ok(())));
-            if usable {
-                return Some((sender, alive));
+        while let Some(mut socket) = idle.pop() {
+            if now - socket.since < IDLE && socket.is_idle() {
+                socket.since = now;
+                return Some(socket);
             }
         }
         pools.remove(&key);
@@ -56,33 +36,19 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request.
-    pub(super) fn put(&self, key: Key, sender: SendRequest<Upload>, alive: oneshot::Sender<()>) {
-        let mut pools = self.idle.borrow_mut();
+    pub(super) fn put(&self, key: Key, mut socket: Socket) {
+        let mut pools = self.0.borrow_mut();
         let idle = pools.entry(key).or_default();
-        if idle.len() < KEPT && !sender.is_closed() {
-            idle.push(Idle {
-                sender,
-                alive,
-                since: Instant::now(),
-            });
+        if idle.len() < KEPT {
+            socket.since = Instant::now();
+            idle.push(socket);
         }
     }
 
-    /// Keeps a connection for the rest of a request that was answered before its end.
-    pub(super) fn linger(&self, connection: Connection) {
-        let since = Instant::now();
-        self.lingering.borrow_mut().push((connection, since));
-    }
-
-    /// Closes what has been here for too long.
+    /// Closes what has been here for too long, or whose other end has.
     pub(super) fn sweep(&self) {
-        let lingers = |(one, since): &mut (Connection, Instant)| {
-            let open = one.upload.as_ref().is_some_and(|upload| upload.is_open());
-            open && since.elapsed() < GRACE
-        };
-        self.lingering.borrow_mut().retain_mut(lingers);
-        self.idle.borrow_mut().retain(|_, idle| {
-            idle.retain(|Idle { sender, since, .. }| since.elapsed() < IDLE && !sender.is_closed());
+        self.0.borrow_mut().retain(|_, idle| {
+            idle.retain(|socket| socket.since.elapsed() < IDLE && socket.is_idle());
             !idle.is_empty()
         });
     }

@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
+
 use super::status::{State, View};
 use crate::{
     activator::{InstanceUid, Progress},
@@ -35,6 +37,8 @@ struct Known {
     event: Option<Arc<Reason>>,
     /// What the table was told last.
     told: Option<Told>,
+    /// And when that runs out, if it runs.
+    stop: Option<Timestamp>,
 }
 
 /// A word without what its pod never changes: there may be a hundred thousand of them.
@@ -52,6 +56,8 @@ pub(super) enum Word {
     Saw(SessionId, InstanceUid, Vec<SocketAddr>),
     /// It is there and does not run.
     Pending(SessionId, InstanceUid, Progress),
+    /// It will be stopped at this time, or will not be any more.
+    Announced(SessionId, InstanceUid, Option<Timestamp>),
     /// It is being deleted.
     Ending(SessionId, InstanceUid),
     /// It is gone.
@@ -63,7 +69,7 @@ impl Word {
         match self {
             Self::Saw(_, _, addresses) => Told::Ran(addresses.first().map(SocketAddr::ip)),
             Self::Pending(_, _, progress) => Told::Was(progress.clone()),
-            Self::Ending(..) | Self::Gone(..) => Told::Ended,
+            Self::Announced(..) | Self::Ending(..) | Self::Gone(..) => Told::Ended,
         }
     }
 }
@@ -124,14 +130,12 @@ impl Book {
                     view,
                     event: None,
                     told: None,
+                    stop: None,
                 };
                 self.pods.insert(uid, known);
             }
         }
-        touched
-            .into_iter()
-            .filter_map(|uid| self.tell(uid))
-            .collect()
+        touched.into_iter().flat_map(|uid| self.tell(uid)).collect()
     }
 
     /// A pod is gone.
@@ -142,7 +146,7 @@ impl Book {
         let mut words = vec![Word::Gone(known.view.id, uid)];
         if let Some(address) = known.view.address {
             let others = self.release(address, &known.view);
-            words.extend(others.into_iter().filter_map(|uid| self.tell(uid)));
+            words.extend(others.into_iter().flat_map(|uid| self.tell(uid)));
         }
         words
     }
@@ -160,7 +164,7 @@ impl Book {
     pub(super) fn heard(&mut self, uid: InstanceUid, reason: Reason) -> Option<Word> {
         let known = self.pods.get_mut(&uid)?;
         known.event = Some(Arc::new(reason));
-        self.tell(uid)
+        self.tell_state(uid)
     }
 
     /// Whether the watch has shown this pod.
@@ -199,8 +203,24 @@ impl Book {
         left
     }
 
-    /// What the table is to be told of a pod, if it has not been told so.
-    fn tell(&mut self, uid: InstanceUid) -> Option<Word> {
+    /// When a pod that runs will be stopped.
+    fn announce(&mut self, uid: InstanceUid) -> Option<Word> {
+        let known = self.pods.get_mut(&uid)?;
+        let stop = known.view.stop;
+        if !matches!(known.told, Some(Told::Ran(_))) || known.stop == stop {
+            return None;
+        }
+        known.stop = stop;
+        Some(Word::Announced(known.view.id, uid, stop))
+    }
+
+    /// What the table is to be told of a pod, as far as it has not been told so.
+    fn tell(&mut self, uid: InstanceUid) -> impl Iterator<Item = Word> + use<> {
+        let state = self.tell_state(uid);
+        state.into_iter().chain(self.announce(uid))
+    }
+
+    fn tell_state(&mut self, uid: InstanceUid) -> Option<Word> {
         let known = self.pods.get(&uid)?;
         let word = self.word(known);
         let known = self.pods.get_mut(&uid)?;
@@ -211,6 +231,8 @@ impl Book {
         // Of a pod that never ran, the table knows that it waits.
         let ran = matches!(known.told, Some(Told::Ran(_)));
         known.told = Some(told);
+        // What was announced of an instance is not known of another.
+        known.stop = None;
         Some(match word {
             Word::Pending(id, uid, Progress::Ends) if ran => Word::Ending(id, uid),
             word => word,

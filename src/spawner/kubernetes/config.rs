@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::names::{self, NamespaceTemplate};
-use crate::session::Services;
+use crate::session::{Plan, Services};
 use crate::settings::Section;
 
 /// How sessions run on Kubernetes.
@@ -42,6 +42,8 @@ pub struct KubernetesConfig {
     pub services: ServiceObjects,
     /// Who reaches a session's pod, and what it reaches.
     pub policy: Policy,
+    /// By its name, what each profile makes of all this.
+    pub profiles: BTreeMap<String, Self>,
 }
 
 /// What the container runs.
@@ -100,7 +102,6 @@ impl KubernetesConfig {
     /// Reads the keys from the whole configuration.
     #[must_use]
     pub fn read(root: &mut Section<'_>) -> Option<Self> {
-        let levels = ["restricted", "baseline", "privileged"].map(|level| (level, level));
         let services = [
             ("full", ServiceObjects::Full),
             ("single", ServiceObjects::Single),
@@ -110,6 +111,23 @@ impl KubernetesConfig {
         root.check(&["namespace"], is_namespace(&namespace), || {
             format!("expected lower-case letters, digits, hyphens and {{uuid}}, 63 at most; found {namespace:?}")
         });
+        let services = root.choice("services", &services);
+        Self::made(root, NamespaceTemplate(namespace), services)
+    }
+
+    /// Reads what a profile may say, from the whole configuration with the profile on top. Not where a session is
+    /// found, nor how it is reached.
+    #[must_use]
+    pub fn profile(&self, merged: &mut Section<'_>) -> Option<Self> {
+        Self::made(merged, self.namespace.clone(), self.services)
+    }
+
+    fn made(
+        root: &mut Section<'_>,
+        namespace: NamespaceTemplate,
+        services: ServiceObjects,
+    ) -> Option<Self> {
+        let levels = ["restricted", "baseline", "privileged"].map(|level| (level, level));
         let pod_security = root.choice("podSecurity", &levels).to_owned();
         let image = root.section("image", Image::read);
         let env = root.string_map("env");
@@ -132,11 +150,10 @@ impl KubernetesConfig {
         let node_selector = root.string_map("nodeSelector");
         let tolerations = typed(root, "tolerations");
         let pod_template = typed(root, "podTemplate");
-        let services = root.choice("services", &services);
         let policy = root.section("networkPolicy", Policy::read);
         let (limits, requests) = resources?;
         Some(Self {
-            namespace: NamespaceTemplate(namespace),
+            namespace,
             pod_security,
             image: image?,
             env,
@@ -150,7 +167,15 @@ impl KubernetesConfig {
             pod_template,
             services,
             policy: policy?,
+            profiles: BTreeMap::new(),
         })
+    }
+
+    /// What the profile of this name makes of a session; `None` if there is none.
+    #[must_use]
+    pub fn by(&self, profile: &str) -> Option<&Self> {
+        let default = (profile == Plan::DEFAULT_PROFILE).then_some(self);
+        self.profiles.get(profile).or(default)
     }
 
     /// Checks what matters only where sessions run on Kubernetes.
@@ -158,6 +183,11 @@ impl KubernetesConfig {
         root.check(&["image.repository"], !self.image.repository.is_empty(), || {
             "is empty; expected the image of your sessions, such as registry.example/dev-session".to_owned()
         });
+        for (name, profile) in &self.profiles {
+            let key = format!("profiles.{name}.image.repository");
+            let empty = profile.image.repository.is_empty() && !self.image.repository.is_empty();
+            root.check(&[&key], !empty, || "is empty".to_owned());
+        }
         if self.services != ServiceObjects::Full {
             return;
         }

@@ -12,11 +12,11 @@ use kube::{Error, ResourceExt, api::PostParams};
 use tokio::time::Instant;
 use tracing::info;
 
-pub(super) use step::helms;
+pub(super) use step::{foreign, helms};
 
 use super::{
     Cluster,
-    names::{PLAN, RUNNING, STATE, STOPPED},
+    names::{PLAN, REMOVED, RUNNING, STATE, STOPPED},
     objects::{Objects, annotation, is_ours},
     record,
     status::{State, view},
@@ -25,7 +25,7 @@ use crate::{
     activator::{Facts, InstanceUid, SpawnError},
     session::{Reason, SessionId, Stage},
 };
-use step::{AGAIN, Step, foreign};
+use step::{AGAIN, Step};
 
 mod needs;
 mod step;
@@ -74,15 +74,17 @@ impl<'a> Make<'a> {
                 return Err(helms());
             }
             let made = match record.filter(|account| is_ours(&account.metadata, self.id)) {
+                Some(account) if state(&account) == Some(REMOVED) => self.after_removal().await,
                 Some(account) if self.is_whole(&account).await? => self.again(&account).await,
-                _ => self.anew().await,
+                account => self.anew(account.as_ref()).await,
             };
             match made {
                 Err(Step::Again) if Instant::now() < self.deadline => {
                     self.facts.stage(self.id, Stage::Namespace);
                     self.until_namespace_gone().await?;
                 }
-                Err(Step::Again) => return Err(self.terminating("namespace")),
+                Err(Step::Changed) if Instant::now() < self.deadline => {}
+                Err(Step::Again | Step::Changed) => return Err(self.terminating("namespace")),
                 Err(Step::Failed(error)) => return Err(error),
                 Ok(uid) => return self.hold(uid).await,
             }
@@ -93,30 +95,49 @@ impl<'a> Make<'a> {
     /// true. Then waits for the watch to show the pod, so that nobody takes the session for one that is gone.
     async fn hold(&self, uid: InstanceUid) -> Result<(), SpawnError> {
         let account = self.cluster.account(self.id).await?;
-        let state = account
-            .as_ref()
-            .and_then(|account| annotation(&account.metadata, STATE));
-        if state == Some(STOPPED) {
-            info!(session = %self.id, "stopped while it was started");
-            return self.cluster.stop(self.id, self.facts).await;
+        match account.as_ref().and_then(state) {
+            Some(STOPPED) => {
+                info!(session = %self.id, "stopped while it was started");
+                self.cluster.stop(self.id, self.facts).await
+            }
+            Some(REMOVED) => Err(self.terminating("namespace")),
+            _ => {
+                self.cluster.pods.until(uid, true, SHOWN).await;
+                Ok(())
+            }
         }
-        self.cluster.pods.until(uid, true, SHOWN).await;
-        Ok(())
+    }
+
+    /// A session that is being removed, which whoever began it may not have ended: all of it goes first.
+    async fn after_removal(&self) -> Result<InstanceUid, Step> {
+        self.cluster.remove_all(self.id).await?;
+        self.wait("workspace").await?;
+        Err(if self.objects.namespace.is_some() {
+            Step::Again
+        } else {
+            Step::Changed
+        })
     }
 
     /// A session that was there before, with all its objects: only its pod is missing. Secrets are copied all the same:
     /// they may have changed.
     async fn again(&self, account: &ServiceAccount) -> Result<InstanceUid, Step> {
         self.secrets().await?;
-        if annotation(&account.metadata, STATE) != Some(RUNNING) {
-            self.record(STATE, RUNNING).await?;
+        // Whoever removes the session has changed its record, or finds it changed.
+        if state(account) != Some(RUNNING)
+            && !self
+                .cluster
+                .mark(self.id, &account.metadata, RUNNING)
+                .await?
+        {
+            return Err(Step::Changed);
         }
         self.facts.stage(self.id, Stage::Schedule);
         self.pod().await
     }
 
     /// A session that is new, or of which the plan changed, or whose first start broke off.
-    async fn anew(&self) -> Result<InstanceUid, Step> {
+    async fn anew(&self, read: Option<&ServiceAccount>) -> Result<InstanceUid, Step> {
         let objects = self.objects;
         self.facts.stage(self.id, Stage::Namespace);
         if let Some(namespace) = &objects.namespace {
@@ -136,7 +157,7 @@ impl<'a> Make<'a> {
         );
         let services = try_join_all(objects.services.iter().map(|service| self.apply(service)));
         try_join4(
-            self.own_account(),
+            self.own_account(read),
             policies,
             try_join(self.secrets(), services),
             self.claim(),
@@ -212,10 +233,12 @@ impl<'a> Make<'a> {
         Ok(())
     }
 
-    async fn own_account(&self) -> Result<(), Step> {
+    /// Applies the account, which says that the session runs; if it was read, only as it was read.
+    async fn own_account(&self, read: Option<&ServiceAccount>) -> Result<(), Step> {
         let mut account = self.objects.account.clone();
         let annotations = account.metadata.annotations.get_or_insert_default();
         annotations.insert(STATE.to_owned(), RUNNING.to_owned());
+        account.metadata.resource_version = read.and_then(ResourceExt::resource_version);
         self.apply(&account).await
     }
 
@@ -226,4 +249,9 @@ impl<'a> Make<'a> {
             .map_err(step::step)?;
         Ok(())
     }
+}
+
+/// What the record says of the session.
+fn state(account: &ServiceAccount) -> Option<&str> {
+    annotation(&account.metadata, STATE)
 }

@@ -17,10 +17,16 @@ pub(super) const UUID: &str = "dev-session/uuid";
 pub(super) const PROJECT: &str = "dev-session/project-id";
 /// The label with the platform's id of the user; and the annotation, if the id is no label value.
 pub(super) const USER: &str = "dev-session/user-id";
+/// The label with the name of the profile, unless that is the default one.
+pub(super) const PROFILE: &str = "dev-session/profile";
 /// The annotation of the account that says whether the session should run.
 pub(super) const STATE: &str = "dev-session/state";
 /// The annotation of the account with the time of the last use.
 pub(super) const USED: &str = "dev-session/used";
+/// The annotation of the pod with the time at which it will be stopped, unless it is used before.
+pub(super) const STOP: &str = "dev-session/stop-at";
+/// The label, of the namespace or the account, that keeps a session from being removed for want of use.
+pub(super) const KEEP: &str = "dev-session/keep";
 /// The annotation with the hash of the plan: on the account once all objects of it are there, on the pod at once.
 pub(super) const PLAN: &str = "dev-session/plan";
 
@@ -28,6 +34,8 @@ pub(super) const PLAN: &str = "dev-session/plan";
 pub(super) const RUNNING: &str = "running";
 /// The value of `STATE` of a session that was stopped on purpose.
 pub(super) const STOPPED: &str = "stopped";
+/// The value of `STATE` of a session that is being removed with all that is kept of it.
+pub(super) const REMOVED: &str = "removed";
 
 /// What stands for the session's id in the setting `namespace`.
 pub(super) const PLACEHOLDER: &str = "{uuid}";
@@ -84,6 +92,9 @@ pub(super) fn metadata(id: SessionId, plan: &Plan, name: String, namespace: &str
     ] {
         labels.insert(key.to_owned(), value);
     }
+    if plan.profile != Plan::DEFAULT_PROFILE {
+        labels.insert(PROFILE.to_owned(), plan.profile.clone());
+    }
     for (key, value) in [(PROJECT, &plan.project), (USER, &plan.user)] {
         if is_label_value(value) {
             labels.insert(key.to_owned(), value.clone());
@@ -121,6 +132,7 @@ mod tests {
         Plan {
             project: "7".to_owned(),
             user: user.to_owned(),
+            profile: Plan::default_profile(),
         }
     }
 

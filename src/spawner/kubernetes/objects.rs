@@ -74,6 +74,8 @@ pub struct Objects {
     pub services: Vec<Service>,
     /// Its pod.
     pub pod: Pod,
+    /// The Secrets of the gateway's own namespace that it needs copies of.
+    pub secrets: Vec<String>,
     /// The name of all this: it changes when any of it does.
     pub hash: String,
 }
@@ -98,6 +100,7 @@ impl Template<'_> {
             claim: config.storage.enabled.then(|| self.claim(&of)),
             services: self.services(&of),
             pod: pod::pod(self, &of),
+            secrets: [&config.image.pull_secrets[..], &config.env_secrets].concat(),
             hash: String::new(),
         };
         let text: Vec<String> = objects

@@ -5,7 +5,7 @@ use k8s_openapi::{api::core::v1::ServiceAccount, apimachinery::pkg::apis::meta::
 use serde_json::{Value, json};
 
 use super::{
-    names::{HELM, MANAGED_BY, PROJECT, STATE, STOPPED, USED, USER, UUID},
+    names::{HELM, MANAGED_BY, PROFILE, PROJECT, REMOVED, STATE, STOPPED, USED, USER, UUID},
     objects::{annotation, label},
 };
 use crate::{
@@ -18,6 +18,7 @@ pub(super) fn seen(account: &ServiceAccount) -> Seen {
     let meta = &account.metadata;
     let found = match annotation(meta, STATE) {
         Some(STOPPED) => Found::Stopped,
+        Some(REMOVED) => Found::Absent,
         Some(_) => Found::Vanished,
         None if is_helms(meta) => Found::Vanished,
         // Made, and not yet said to run: a start broke off before it had made anything that runs.
@@ -39,11 +40,20 @@ pub(super) fn listed(account: &ServiceAccount) -> Option<Listed> {
     Some(Listed {
         id: label(meta, UUID)?.parse().ok()?,
         seen: seen(account),
+        made: meta.creation_timestamp.as_ref().map(|time| time.0),
         plan: Plan {
             project: id(PROJECT),
             user: id(USER),
+            profile: label(meta, PROFILE)
+                .unwrap_or(Plan::DEFAULT_PROFILE)
+                .to_owned(),
         },
     })
+}
+
+/// The platform's id of the user whose session the object is of.
+pub(super) fn user(meta: &ObjectMeta) -> Option<&str> {
+    annotation(meta, USER).or(label(meta, USER))
 }
 
 /// Whether a chart's release made the object.

@@ -4,13 +4,14 @@ use std::{net::IpAddr, sync::Arc};
 
 use k8s_openapi::{
     api::core::v1::{Container, ContainerStateTerminated, ContainerStatus, Pod, PodStatus},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
 use uuid::Uuid;
 
 use super::{
-    names::{HELM, MANAGED_BY, NamespaceTemplate, UUID},
-    objects::label,
+    names::{HELM, MANAGED_BY, NamespaceTemplate, STOP, UUID},
+    objects::{annotation, label},
     pod::CONTAINER,
 };
 use crate::{
@@ -30,6 +31,8 @@ pub(super) struct View {
     /// Whether a chart's release keeps it.
     pub(super) is_helms: bool,
     pub(super) made: Option<Timestamp>,
+    /// When it will be stopped, if that is announced.
+    pub(super) stop: Option<jiff::Timestamp>,
 }
 
 /// Where a pod stands.
@@ -103,7 +106,13 @@ pub(super) fn view(pod: &Pod, template: &NamespaceTemplate, services: &Services)
         state,
         is_helms: label(meta, MANAGED_BY) == Some(HELM),
         made: meta.creation_timestamp.as_ref().map(|time| time.0),
+        stop: announced(meta),
     })
+}
+
+/// When a pod will be stopped, if that is announced.
+pub(super) fn announced(meta: &ObjectMeta) -> Option<jiff::Timestamp> {
+    annotation(meta, STOP)?.parse().ok()
 }
 
 /// The port of this name: a chart's values may differ from this program's.

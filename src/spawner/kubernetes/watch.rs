@@ -33,6 +33,7 @@ use super::{
     book::{Book, Word},
     client::words,
     names::{self, UUID},
+    record::user,
     status::{View, view},
 };
 use crate::{
@@ -85,6 +86,15 @@ impl Pods {
         tell(facts, change(&mut book));
         drop(book);
         self.changed.notify_waiters();
+    }
+
+    /// A pod was seen, of a session of this user.
+    fn learn(&self, facts: &Facts, view: View, user: Option<&str>) {
+        let id = view.id;
+        self.change(facts, |book| book.learn(view));
+        if let Some(user) = user {
+            facts.owner(id, user);
+        }
     }
 
     /// A pod was asked to end.
@@ -186,7 +196,7 @@ async fn pods(cluster: &Cluster, facts: &Facts) {
             Ok(watcher::Event::Init) => pods.book().begin(),
             Ok(watcher::Event::InitApply(pod) | Apply(pod)) => {
                 if let Some(view) = read(&pod) {
-                    pods.change(facts, |book| book.learn(view));
+                    pods.learn(facts, view, user(&pod.metadata));
                 }
             }
             Ok(Delete(pod)) => {
@@ -219,6 +229,7 @@ fn tell(facts: &Facts, words: impl IntoIterator<Item = Word>) {
         match word {
             Word::Saw(id, uid, addresses) => facts.saw(id, uid, addresses),
             Word::Pending(id, uid, progress) => facts.pending(id, uid, progress),
+            Word::Announced(id, uid, stop) => facts.announced(id, uid, stop),
             Word::Ending(id, uid) => facts.ending(id, uid),
             Word::Gone(id, uid) => facts.gone(id, uid),
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::session::Plan;
 use crate::settings::Section;
 
 /// How sessions run on this machine.
@@ -15,6 +16,8 @@ pub struct LocalConfig {
     pub grace: Duration,
     /// What is run for each service, by its name. A service that is not here runs the demo of its name.
     pub services: BTreeMap<String, Command>,
+    /// By its name, what each profile runs for each service.
+    pub profiles: BTreeMap<String, BTreeMap<String, Command>>,
 }
 
 /// What is run for one service.
@@ -35,14 +38,30 @@ impl LocalConfig {
         Self {
             data: section.string("data").into(),
             grace: section.duration("grace"),
-            services: section
-                .sections("services", |name, service| {
-                    (name.to_owned(), Command::read(service))
-                })
-                .into_iter()
-                .collect(),
+            services: services(section),
+            profiles: BTreeMap::new(),
         }
     }
+
+    /// Reads what a profile runs, from the whole configuration with the profile on top.
+    #[must_use]
+    pub fn profile(merged: &mut Section<'_>) -> BTreeMap<String, Command> {
+        merged.section("local", services).unwrap_or_default()
+    }
+
+    /// What is run for each service by the profile of this name; `None` if there is none.
+    #[must_use]
+    pub fn by(&self, profile: &str) -> Option<&BTreeMap<String, Command>> {
+        let default = (profile == Plan::DEFAULT_PROFILE).then_some(&self.services);
+        self.profiles.get(profile).or(default)
+    }
+}
+
+fn services(section: &mut Section<'_>) -> BTreeMap<String, Command> {
+    let all = section.sections("services", |name, service| {
+        (name.to_owned(), Command::read(service))
+    });
+    all.into_iter().collect()
 }
 
 impl Command {

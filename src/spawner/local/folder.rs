@@ -1,7 +1,8 @@
 //! The folder of all local sessions, held by one gateway at a time, and what lies where in it.
 
 use std::{
-    fs::{DirBuilder, File, TryLockError},
+    ffi::OsString,
+    fs::{self, DirBuilder, File, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -27,6 +28,9 @@ pub(super) struct DataFolder {
     /// The kernel gives the lock back with the process, however that ends.
     _lock: File,
 }
+
+/// What the folder of a session that is being removed is called, before its id.
+const REMOVED: &str = ".removed-";
 
 /// Where one session's things are.
 #[derive(Debug, Clone)]
@@ -60,7 +64,24 @@ impl DataFolder {
         }
         lock.set_len(0).map_err(failed)?;
         writeln!(lock, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { path, _lock: lock })
+        let folder = Self { path, _lock: lock };
+        folder.end_removals().map_err(failed)?;
+        Ok(folder)
+    }
+
+    /// Ends what an earlier gateway did not come to the end of.
+    fn end_removals(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.sessions())? {
+            let entry = entry?;
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(REMOVED.as_bytes())
+            {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Where the session's things are, or will be.
@@ -88,6 +109,25 @@ impl SessionFolder {
     /// The durable record.
     pub(super) fn record(&self) -> PathBuf {
         self.0.join("session.json")
+    }
+
+    /// Whether somebody wants it kept, used or not.
+    pub(super) fn is_kept(&self) -> bool {
+        self.0.join("keep").exists()
+    }
+
+    /// Removes all of it. However that ends, nothing of it is found any more. Returns whether there was any. Blocks.
+    pub(super) fn remove(&self) -> io::Result<bool> {
+        let name = self.0.file_name().expect("it is named by the id");
+        let mut removed = OsString::from(REMOVED);
+        removed.push(name);
+        let removed = self.0.with_file_name(removed);
+        match fs::rename(&self.0, &removed) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        fs::remove_dir_all(removed).map(|()| true)
     }
 
     /// What the supervisor of this service locks.

@@ -8,6 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::folder::{DataFolder, SessionFolder};
 use crate::{
@@ -116,11 +117,17 @@ impl Record {
         self.used = self.used.max(Some(used));
     }
 
+    /// Whether it is not meant to run, and was neither used nor made since then.
+    pub(super) fn is_left(&self, since: Timestamp) -> bool {
+        self.intended == Intended::Stop && self.used.unwrap_or(self.created) < since
+    }
+
     /// The session as it is listed.
     pub(super) fn listed(self, id: SessionId) -> Listed {
         Listed {
             id,
             seen: Self::seen(Some(&self)),
+            made: Some(self.created),
             plan: self.plan,
         }
     }
@@ -153,13 +160,13 @@ impl Record {
     }
 }
 
-/// The records of the sessions after `after`, by id, at most `limit`. Those that cannot be read come as their errors.
-/// Blocks.
+/// The records of the sessions after `after`, by id, at most `limit`. Those that cannot be read are left out, and
+/// do not count. Blocks.
 pub(super) fn list(
     folder: &DataFolder,
     after: Option<SessionId>,
     limit: usize,
-) -> Result<Vec<Result<Listed, RecordError>>, RecordError> {
+) -> Result<Vec<Listed>, RecordError> {
     let failed = |error| RecordError::Storage(folder.sessions(), error);
     let mut ids = Vec::new();
     for entry in fs::read_dir(folder.sessions()).map_err(failed)? {
@@ -172,8 +179,9 @@ pub(super) fn list(
     ids.retain(|&id| Some(id) > after);
     ids.sort_unstable();
     let listed = ids.into_iter().filter_map(|id| {
-        let record = Record::read(&folder.session(id)).transpose()?;
-        Some(record.map(|record| record.listed(id)))
+        let record = Record::read(&folder.session(id));
+        let record = record.inspect_err(|error| warn!(%error, "session not listed"));
+        Some(record.ok()??.listed(id))
     });
     Ok(listed.take(limit).collect())
 }
@@ -201,6 +209,7 @@ mod tests {
         Plan {
             project: "p".to_owned(),
             user: "u".to_owned(),
+            profile: Plan::default_profile(),
         }
     }
 
@@ -243,6 +252,24 @@ mod tests {
             Record::change(&folder, |it| it.stamp(stamp)).unwrap();
         }
         assert_eq!(Record::read(&folder).unwrap().unwrap().used, Some(late));
+    }
+
+    #[test]
+    fn a_broken_record_takes_no_place_in_a_list() {
+        let data = tempfile::tempdir().unwrap();
+        let sessions = DataFolder::open(data.path()).unwrap();
+        let mut ids: Vec<SessionId> = (0..4).map(|_| SessionId::random()).collect();
+        ids.sort_unstable();
+        for id in &ids {
+            Record::run(&sessions.session(*id), &plan()).unwrap();
+        }
+        fs::write(sessions.session(ids[1]).record(), "broken").unwrap();
+        let list = |after| {
+            let listed = list(&sessions, after, 2).unwrap();
+            listed.iter().map(|one| one.id).collect::<Vec<_>>()
+        };
+        assert_eq!(list(None), [ids[0], ids[2]]);
+        assert_eq!(list(Some(ids[2])), [ids[3]]);
     }
 
     #[test]

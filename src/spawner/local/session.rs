@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use jiff::Timestamp;
 use rustix::process::Pid;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tracing::{info, warn};
@@ -41,7 +42,9 @@ pub(super) struct Start<'a> {
 
 /// The session's instance. Dropping it ends everything, without anybody who waits for that.
 pub(super) struct Running {
-    uid: InstanceUid,
+    pub(super) uid: InstanceUid,
+    /// When it will be stopped, if that is announced.
+    pub(super) stop: Option<Timestamp>,
     facts: Facts,
     /// By [`Service::index`], like the programs.
     ports: Vec<Port>,
@@ -83,6 +86,7 @@ impl Start<'_> {
             .collect();
         Ok(Running {
             uid,
+            stop: None,
             facts: self.facts.clone(),
             ports,
             programs,
@@ -118,7 +122,8 @@ impl Start<'_> {
         let workspace = folder.workspace();
         let name = &host.services.spec(service).name;
         let lock = folder.lock(name);
-        let command = host.config.services.get(name);
+        let commands = host.config.by(&self.plan.profile);
+        let command = commands.and_then(|commands| commands.get(name));
         let ports: Vec<u16> = ports.iter().map(Port::number).collect();
         let session = environment::Session {
             id: self.id,
@@ -175,6 +180,12 @@ impl Start<'_> {
 }
 
 impl Running {
+    /// Says when it will be stopped, or that it will not be any more.
+    pub(super) fn announce(&mut self, id: SessionId, stop: Option<Timestamp>) {
+        self.stop = stop;
+        self.facts.announced(id, self.uid, stop);
+    }
+
     /// Ends all programs at once and waits for them, at most `grace` and some seconds.
     ///
     /// # Errors

@@ -5,10 +5,14 @@
   "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace))
   "podSelector" (dict "matchLabels" (include "gateway.selector" . | fromYaml))
 }}
+{{- $admin := dict "listen" "0.0.0.0:8001" }}
+{{- if .Values.admin.tokenSecret }}
+{{- $_ := set $admin "token_file" "/etc/session-gateway-admin/token" }}
+{{- end }}
 {{- $ours := dict
   "spawner" "kubernetes"
   "listen" "0.0.0.0:8000"
-  "admin" (dict "listen" "0.0.0.0:8001")
+  "admin" $admin
   "auth" .Values.auth
   "shutdown" (dict "grace" "10s")
   "networkPolicy" (dict "admitted" (list $peer))

@@ -13,6 +13,7 @@ fn view(id: SessionId, uid: u128, address: &str, state: State) -> View {
         state,
         is_helms: false,
         made: None,
+        stop: None,
     }
 }
 
@@ -33,6 +34,36 @@ fn what_has_not_changed_is_not_told_again() {
     assert_eq!(book.learn(one.clone()), []);
     assert_eq!(book.forget(one.uid), [Word::Gone(one.id, one.uid)]);
     assert_eq!(book.forget(one.uid), []);
+}
+
+#[test]
+fn an_announced_stop_is_told_after_what_it_is_of_and_again_with_it() {
+    let mut book = Book::default();
+    let stop = Some(Timestamp::UNIX_EPOCH);
+    let mut one = view(
+        SessionId::random(),
+        1,
+        "10.0.0.1",
+        State::Waits(Stage::Pull),
+    );
+    one.stop = stop;
+    let waiting = Word::Pending(one.id, one.uid, Progress::Waits(Stage::Pull));
+    assert_eq!(book.learn(one.clone()), [waiting]);
+    one.state = State::Runs;
+    let announced = |stop| Word::Announced(one.id, one.uid, stop);
+    assert_eq!(book.learn(one.clone()), [saw(&one), announced(stop)]);
+    assert_eq!(book.learn(one.clone()), []);
+    let kept = View {
+        stop: None,
+        ..one.clone()
+    };
+    assert_eq!(book.learn(kept), [announced(None)]);
+    assert_eq!(book.learn(one.clone()), [announced(stop)]);
+    // Another pod has the same address for a while.
+    let other = view(SessionId::random(), 2, "10.0.0.1", State::Runs);
+    book.learn(other.clone());
+    let words = book.forget(other.uid);
+    assert_eq!(words[1..], [saw(&one), announced(stop)]);
 }
 
 #[test]

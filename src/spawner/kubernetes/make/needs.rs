@@ -89,15 +89,13 @@ impl Make<'_> {
 
     /// Copies the Secrets that the pod names from the gateway's own namespace.
     pub(super) async fn secrets(&self) -> Result<(), Step> {
-        let config = &self.cluster.config;
         let from = &self.cluster.namespace;
-        let to = config.namespace.of(self.id);
+        let to = self.cluster.config.namespace.of(self.id);
         if *from == to {
             return Ok(());
         }
         let source = self.cluster.api.within::<Secret>(from);
-        let names = config.image.pull_secrets.iter().chain(&config.env_secrets);
-        let copies = names.map(async |name| {
+        let copies = self.objects.secrets.iter().map(async |name| {
             let found = self.cluster.find(&source, name).await?;
             let Some(secret) = found else {
                 let error = format!("Secret {name} not found in namespace {from}").into();

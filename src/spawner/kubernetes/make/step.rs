@@ -24,6 +24,8 @@ pub(super) const AGAIN: Duration = Duration::from_millis(500);
 pub(super) enum Step {
     /// Something of the session is being deleted: from the first step again, once it is gone.
     Again,
+    /// The record has changed since it was read: from the first step again, at once.
+    Changed,
     /// It failed.
     Failed(SpawnError),
 }
@@ -45,12 +47,15 @@ pub(super) fn step(error: Error) -> Step {
         if is_going {
             return Step::Again;
         }
+        if status.code == 409 && status.reason == "Conflict" {
+            return Step::Changed;
+        }
     }
     Step::Failed(asked(error))
 }
 
 /// Something of this name is there that this program did not make for this session.
-pub(super) fn foreign(what: &str) -> SpawnError {
+pub(in super::super) fn foreign(what: &str) -> SpawnError {
     SpawnError::new(Reason::Foreign {
         error: format!(
             "{what} is there already, and was not made by this gateway for this session"

@@ -3,18 +3,14 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::session::{HostHeader, OriginHeader, Prefix, ServiceSpec};
+use crate::session::{Prefix, ServiceSpec};
 
 const ID: &str = "3f2b8c1e-5d4a-4c6b-9e7f-0a1b2c3d4e5f";
 
 fn services() -> Services {
-    let spec = |name: &str, port| ServiceSpec {
-        name: name.to_owned(),
+    let spec = |name, port| ServiceSpec {
         port,
-        path: format!("/{name}"),
-        prefix: Prefix::Strip,
-        host: HostHeader::Public,
-        origin: OriginHeader::Pass,
+        ..ServiceSpec::example(name, Prefix::Strip)
     };
     Services::new(vec![spec("preview", 3000), spec("chat", 3001)]).expect("two paths")
 }

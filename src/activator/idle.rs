@@ -1,0 +1,347 @@
+//! Stopping sessions that nobody uses, from any replica and without a leader.
+//!
+//! A stop is announced first: what runs sessions tells all replicas when it will be. Whoever has seen use takes it back
+//! at once; a request that comes meanwhile takes it back before it is sent on. What is not taken back by then is
+//! stopped, if nothing about the instance has changed since it was looked at last. So a session in use can only be
+//! stopped while the replica that serves it cannot reach what runs sessions for as long as the countdown lasts.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, interval, sleep, sleep_until, timeout_at},
+};
+use tracing::{info, warn};
+
+use super::{Activator, Fact, Facts, Instance, InstanceUid, Lease, Named, Slot, SpawnError};
+use crate::{
+    session::{Reason, Service, SessionId, clock},
+    settings::Section,
+    shutdown::Stage,
+};
+
+/// The longest and the shortest time between two looks for sessions that are not used; a quarter of `idle.after`, if
+/// that is in between. It is the window in which the frames of websockets are counted, too.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
+/// Sessions whose records are read at a time.
+const AT_ONCE: usize = 8;
+/// How much later than the replica that announced a stop the others see to it: that one may be gone.
+const LATER: Duration = Duration::from_secs(10);
+/// How long a request waits at most for an announced stop to be taken back.
+const KEEP: Duration = Duration::from_secs(5);
+/// The pause after what runs sessions could not be reached.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// When sessions are stopped that nobody uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdleConfig {
+    /// After so long without use; zero: never.
+    pub after: Duration,
+    /// How long before its stop a session's pages and the other replicas are told.
+    pub countdown: Duration,
+}
+
+/// What this replica has under way.
+#[derive(Default)]
+pub(super) struct Stops {
+    /// Those that it announced itself.
+    ours: Mutex<HashSet<InstanceUid>>,
+    /// Those that are being taken back: one call, however many requests come.
+    kept: Mutex<HashMap<InstanceUid, Keeping>>,
+}
+
+type Keeping = Arc<OnceCell<Result<bool, SpawnError>>>;
+
+impl IdleConfig {
+    /// Reads the section.
+    #[must_use]
+    pub fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            after: section.duration("after"),
+            countdown: section.duration("countdown"),
+        }
+    }
+
+    fn looks(&self) -> Duration {
+        let (shortest, longest) = LOOKS;
+        if self.after.is_zero() {
+            return longest;
+        }
+        (self.after / 4).clamp(shortest, longest)
+    }
+}
+
+impl Stops {
+    fn ours(&self) -> MutexGuard<'_, HashSet<InstanceUid>> {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<InstanceUid, Keeping>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Activator {
+    /// Announces the stop of those that nobody uses, until the process ends.
+    pub(super) async fn look_for_idle(self: Arc<Self>) {
+        let mut ticks = interval(self.idle.looks());
+        // When each is worth a look at its record: another replica may have seen use.
+        let mut due: HashMap<InstanceUid, Instant> = HashMap::new();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.drain.reached(Stage::Draining) => return,
+            }
+            let now = Instant::now();
+            let mut unused = Vec::new();
+            let mut later = HashMap::new();
+            for (id, slot) in self.table.sessions() {
+                let Some(instance) = slot.instance.filter(|_| !slot.ending) else {
+                    continue;
+                };
+                instance.next_window();
+                if self.idle.after.is_zero() || slot.stop.is_some() {
+                    continue;
+                }
+                // One that has only just been seen may have been started elsewhere, and not been stamped yet.
+                if self.is_used(&instance) || instance.since().elapsed() < self.idle.after {
+                    continue;
+                }
+                let uid = instance.uid();
+                match due.get(&uid) {
+                    Some(at) if now < *at => drop(later.insert(uid, *at)),
+                    _ => unused.push(Named { id, uid }),
+                }
+            }
+            let looks = stream::iter(unused).map(|named| self.look_at(named));
+            let looked: Vec<_> = looks.buffer_unordered(AT_ONCE).collect().await;
+            later.extend(looked);
+            due = later;
+        }
+    }
+
+    /// Announces the stop of a session that nobody uses here, unless its record says that it is used elsewhere. Returns
+    /// when it is worth another look.
+    async fn look_at(&self, named: Named) -> (InstanceUid, Instant) {
+        let soon = Instant::now() + self.idle.looks();
+        let used = match self.spawner.look(named.id).await {
+            Ok(seen) => seen.used,
+            Err(error) => {
+                warn!(session = %named.id, %error, "its record cannot be read: it is not stopped for want of use");
+                return (named.uid, soon);
+            }
+        };
+        let unused = used.map_or(Duration::MAX, clock::since);
+        if let Some(left) = self
+            .idle
+            .after
+            .checked_sub(unused)
+            .filter(|left| !left.is_zero())
+        {
+            return (named.uid, Instant::now() + left);
+        }
+        let stop = clock::now() + self.idle.countdown;
+        self.stops.ours().insert(named.uid);
+        let facts = Facts::new(Arc::clone(&self.table));
+        if let Err(error) = self.spawner.announce(named, stop, &facts).await {
+            self.stops.ours().remove(&named.uid);
+            warn!(session = %named.id, %error, "a stop for want of use cannot be announced");
+            return (named.uid, soon);
+        }
+        (named.uid, Instant::now() + self.idle.after)
+    }
+
+    /// Answers stops that are announced, by whichever replica, until the process ends.
+    pub(super) async fn answer(self: Arc<Self>) {
+        loop {
+            let announced = tokio::select! {
+                announced = self.table.announcements() => announced,
+                () = self.drain.reached(Stage::Ended) => return,
+            };
+            for id in announced {
+                let activator = Arc::clone(&self);
+                self.drain.spawn("countdown", async move {
+                    let ended = activator.drain.clone();
+                    tokio::select! {
+                        () = activator.count_down(id) => {}
+                        () = ended.reached(Stage::Ended) => {}
+                    }
+                });
+            }
+        }
+    }
+
+    /// Takes an announced stop back as soon as there is use, or sees to it when its time has come.
+    async fn count_down(&self, id: SessionId) {
+        let slot = self.table.slot(id);
+        let (Some(instance), Some(stop)) = (slot.instance, slot.stop) else {
+            return;
+        };
+        let named = Named {
+            id,
+            uid: instance.uid(),
+        };
+        // By this replica's own measure of time as well: its clock may be ahead.
+        let mut due = Instant::now() + clock::until(stop).max(self.idle.countdown);
+        if !self.stops.ours().remove(&named.uid) {
+            due += LATER;
+        }
+        info!(session = %id, %stop, "it is not used, and will be stopped");
+        loop {
+            let waiters = self.table.slot(id).waiters;
+            let changed = waiters.changed.notified();
+            let slot = self.table.slot(id);
+            if !is_announced(&slot, named.uid, stop) {
+                return;
+            }
+            if self.is_used(&instance) {
+                match self.keep(named).await {
+                    Ok(_) => return,
+                    Err(error) => {
+                        warn!(session = %id, %error, "it is used, and its announced stop cannot be taken back");
+                        sleep(PAUSE).await;
+                        continue;
+                    }
+                }
+            }
+            if due <= Instant::now() {
+                if self.expire(named, stop).await {
+                    return;
+                }
+                due = Instant::now() + PAUSE;
+                continue;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = instance.worked() => {}
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+
+    /// Stops what is announced to be stopped now. Returns whether there is nothing more to do about it.
+    async fn expire(&self, named: Named, stop: Timestamp) -> bool {
+        let facts = Facts::new(Arc::clone(&self.table));
+        let stopped = self.spawner.expire(named, stop, &facts).await;
+        self.records.forget(named.id);
+        match stopped {
+            Ok(true) => {
+                self.table.apply(Fact::Forgiven(named.id));
+                info!(session = %named.id, "session stopped for want of use");
+                true
+            }
+            // The watch will say what has become of it.
+            Ok(false) => false,
+            Err(error) => {
+                warn!(session = %named.id, %error, "it is not used, and cannot be stopped");
+                false
+            }
+        }
+    }
+
+    /// The right to send to a service that runs. A request that meets an announced stop takes it back first; if what
+    /// runs sessions cannot be reached it is served all the same, since nearly always nobody can stop it then. `None`:
+    /// it is to be looked at again.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        slot: &Slot,
+        id: SessionId,
+        service: Service,
+        deadline: Instant,
+    ) -> Option<Lease> {
+        let (Some(instance), Some(_)) = (&slot.instance, slot.stop) else {
+            return self.table.running(id, service);
+        };
+        let named = Named {
+            id,
+            uid: instance.uid(),
+        };
+        let activator = Arc::clone(self);
+        // On control, and to its end: others may wait for it.
+        let keep = self
+            .drain
+            .spawn("keep", async move { activator.keep(named).await });
+        match timeout_at(deadline.min(Instant::now() + KEEP), keep).await {
+            Ok(Ok(Ok(_))) => None,
+            _ => self.table.running_still(named.id, service),
+        }
+    }
+
+    /// Takes an announced stop back, and records that the session is used. Returns whether it goes on.
+    async fn keep(&self, named: Named) -> Result<bool, SpawnError> {
+        let keeping = Arc::clone(self.stops.kept().entry(named.uid).or_default());
+        let keep = || async {
+            let facts = Facts::new(Arc::clone(&self.table));
+            let kept = self.spawner.keep(named, clock::now(), &facts).await?;
+            if !kept {
+                self.table.apply(Fact::Ending(named.id, named.uid));
+            }
+            Ok(kept)
+        };
+        let kept = keeping.get_or_init(keep).await.clone();
+        let mut all = self.stops.kept();
+        if all
+            .get(&named.uid)
+            .is_some_and(|now| Arc::ptr_eq(now, &keeping))
+        {
+            all.remove(&named.uid);
+        }
+        drop(all);
+        self.records.forget(named.id);
+        kept
+    }
+
+    /// Counts as use because somebody says so, and takes an announced stop back. Does nothing for a session that does
+    /// not run.
+    ///
+    /// # Errors
+    /// If an announced stop could not be taken back.
+    pub async fn keep_alive(self: &Arc<Self>, id: SessionId) -> Result<(), SpawnError> {
+        let slot = self.table.slot(id);
+        let Some(instance) = slot.instance.filter(|_| !slot.ending) else {
+            return Ok(());
+        };
+        instance.touch();
+        if slot.stop.is_none() {
+            return Ok(());
+        }
+        let named = Named {
+            id,
+            uid: instance.uid(),
+        };
+        let activator = Arc::clone(self);
+        let keep = self
+            .drain
+            .spawn("keep", async move { activator.keep(named).await });
+        keep.await
+            .unwrap_or_else(|_| Err(SpawnError::new(Reason::Internal)))
+            .map(drop)
+    }
+
+    /// Whether this replica has seen use lately.
+    fn is_used(&self, instance: &Instance) -> bool {
+        // Others may stop sessions where this replica does not.
+        let lately = if self.idle.after.is_zero() {
+            self.idle.countdown
+        } else {
+            self.idle.after
+        };
+        instance
+            .last_used()
+            .is_some_and(|used| used.elapsed() < lately)
+    }
+}
+
+fn is_announced(slot: &Slot, uid: InstanceUid, stop: Timestamp) -> bool {
+    let is_same = slot
+        .instance
+        .as_ref()
+        .is_some_and(|instance| instance.uid() == uid);
+    is_same && !slot.ending && slot.stop == Some(stop)
+}

@@ -1,0 +1,179 @@
+// The pages as they are with their script: they follow the session by events, by asking where those do not come, and
+// lead to what was asked for exactly once.
+
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { arrived, scenario, state } from './harness.mjs';
+import { waits } from './services.mjs';
+
+/** How often an address was asked for; a fragment is no part of what is asked. */
+const times = (line, path) => line.asked.filter((url) => url.split('#')[0] === line.gateway.at(path)).length;
+const go = ({ folder }) => writeFile(join(folder, 'go'), '');
+const status = async ({ context, gateway }) => (await context.request.get(gateway.at('-/status'))).json();
+/** Text that the page writes by itself, once it is as wanted. */
+const shows = (page, part, wanted) => page.waitForFunction(
+  ([part, wanted]) => new RegExp(wanted).test(document.querySelector(`[data-${part}]`)?.textContent ?? ''),
+  [part, wanted],
+);
+
+for (const fragment of ['', '#part']) {
+  scenario(`the waiting page leads once to what was asked for, query${fragment && ', fragment'} and all`, {
+    isQuiet: true,
+  settings: waits,
+  }, async (line) => {
+    const { page, gateway, open } = line;
+    const answer = await open(`preview/?a=1&b=%20x${fragment}`);
+    assert.equal(answer.status(), 503);
+    await state(page, 'starting');
+    await shows(page, 'now', 'Waiting for the service to answer');
+    await shows(page, 'elapsed', '^[1-9]');
+    const stages = await page.locator('li').evaluateAll((items) => items.map((item) => item.className));
+    assert.deepEqual(stages, ['done', 'done', 'done', 'now']);
+    assert.equal(await page.locator('li.now').getAttribute('aria-current'), 'step');
+    const took = await page.locator('li.done small').allInnerTexts();
+    assert.ok(took.length === 3 && took.every((time) => /^\d+\.\d s$/.test(time)), took);
+    assert.equal(times(line, 'preview/?a=1&b=%20x'), 1, 'it does not refresh itself');
+    const length = await page.evaluate(() => history.length);
+    await go(line);
+    await arrived(page);
+    assert.equal(page.url(), gateway.at(`preview/?a=1&b=%20x${fragment}`));
+    assert.equal(await page.evaluate(() => history.length), length, 'the waiting page is not left behind');
+    assert.equal(times(line, 'preview/?a=1&b=%20x'), 2, 'once to wait and once to arrive');
+    assert.deepEqual([times(line, '-/events'), times(line, '-/status')], [1, 0]);
+  });
+}
+
+scenario('where events are kept back the waiting page asks', { isQuiet: true, settings: waits }, async (line) => {
+  const { page, context, open } = line;
+  // As a proxy does that waits for a whole answer.
+  await context.route('**/-/events', () => {});
+  await open('preview/');
+  await state(page, 'starting');
+  await go(line);
+  await arrived(page);
+  assert.equal(times(line, 'preview/'), 2);
+  assert.ok(times(line, '-/status') > 0);
+  await context.unrouteAll({ behavior: 'ignoreErrors' });
+});
+
+scenario('a waiting page outlives its gateway', { settings: waits, isRelayed: true }, async (line) => {
+  const { page, gateway, open } = line;
+  await open('preview/');
+  await shows(page, 'now', 'Waiting for the service to answer');
+  // What comes meanwhile finds nobody, and must not take the page away.
+  gateway.relay.lead(1);
+  gateway.relay.cut();
+  const lost = page.waitForEvent('requestfailed');
+  await lost;
+  await go(line);
+  await gateway.restart();
+  await arrived(page);
+  assert.equal(page.url(), gateway.at('preview/'));
+});
+
+scenario('what somebody stops is not started by the page that waits for it', {
+  isQuiet: true,
+  settings: waits,
+}, async (line) => {
+  const { page, context, gateway, open } = line;
+  await open('preview/');
+  await shows(page, 'now', 'Waiting for the service to answer');
+  await context.request.post(gateway.at('-/stop'));
+  const start = page.getByRole('button', { name: 'Start the session' });
+  await start.waitFor();
+  assert.equal(await page.locator('h1:visible').innerText(), 'The session is not running');
+  assert.equal((await status(line)).state, 'stopped');
+  assert.equal(times(line, 'preview/'), 1);
+  await go(line);
+  await start.click();
+  await arrived(page);
+  assert.equal(page.url(), gateway.at('preview/'));
+});
+
+scenario('a port that is late is said to be, and opens when it is there', {
+  isQuiet: true,
+  settings: (folder) => [...waits(folder), 'spawn.hold=1s', 'spawn.timeout=1s'],
+}, async (line) => {
+  const { page, open } = line;
+  await open('preview/');
+  await state(page, 'failed');
+  assert.match(await page.locator('main').innerText(), /nothing listens on port \d+ after 1s.*looks again by itself/s);
+  await go(line);
+  await arrived(page);
+});
+
+scenario('back and forward start and stop nothing', { isQuiet: true }, async (line) => {
+  const { page, open, gateway } = line;
+  const posts = [];
+  page.on('request', (request) => request.method() === 'POST' && posts.push(request.url()));
+  await open();
+  await page.click('form[action$="/-/start"] button');
+  await state(page, 'running');
+  await page.click('a[href="./preview/"]');
+  await arrived(page);
+  const { used } = await status(line);
+  for (const step of ['goBack', 'goBack', 'goForward', 'goForward', 'goBack']) {
+    await page[step]();
+    assert.equal((await status(line)).state, 'running', step);
+  }
+  await state(page, 'running');
+  assert.ok(used);
+  await page.click('form[action$="/-/stop"] button');
+  await state(page, 'stopped');
+  const before = posts.length;
+  for (const step of ['goBack', 'goForward']) {
+    await page[step]();
+    assert.equal(page.url(), gateway.at(), step);
+    await state(page, 'stopped');
+    assert.equal((await status(line)).state, 'stopped', step);
+  }
+  assert.equal(posts.length, before, 'no form was sent again');
+  assert.equal(before, 2);
+});
+
+scenario('the session\'s page counts down in place, and keeps it by its button', {
+  isQuiet: true,
+  settings: ['idle.after=2s', 'idle.countdown=5s'],
+}, async (line) => {
+  const { page, open } = line;
+  await open();
+  await page.click('form[action$="/-/start"] button');
+  await state(page, 'running');
+  const keep = page.getByRole('button', { name: 'Keep it running' });
+  const alive = () => page.evaluate(() => performance.timeOrigin);
+  const loaded = await alive();
+  await keep.waitFor();
+  await keep.focus();
+  await shows(page, 'left', '^[0-3]$');
+  assert.equal(await alive(), loaded, 'it was not loaded again');
+  assert.ok(await keep.evaluate((button) => button === document.activeElement), 'the focus stays');
+  const { stop } = await status(line);
+  await page.keyboard.press('Enter');
+  await state(page, 'running');
+  assert.notEqual((await status(line)).stop, stop);
+});
+
+scenario('a page that has nothing to follow looks again after its time', {
+  isQuiet: true,
+  settings: ['spawn.limits.sessions=1'],
+}, async (line) => {
+  const { page, context, gateway, open } = line;
+  const other = `${gateway.origin}/00000000-0000-4000-8000-000000000001/-`;
+  await context.request.post(`${other}/start`);
+  await context.clock.install();
+  await open('preview/#part');
+  await state(page, 'limited');
+  const seconds = Number(await page.locator('body').getAttribute('data-again'));
+  assert.ok(seconds > 5 && seconds <= 11, `${seconds} s`);
+  // It may have been the waiting page first.
+  const before = times(line, 'preview/');
+  await page.clock.fastForward((seconds - 5) * 1000);
+  assert.equal(times(line, 'preview/'), before);
+  const again = page.waitForEvent('load');
+  await page.clock.fastForward(6000);
+  await again;
+  assert.equal(times(line, 'preview/'), before + 1);
+  assert.equal(page.url(), gateway.at('preview/#part'));
+});

@@ -1,0 +1,5 @@
+import { createRoot } from 'react-dom/client';
+
+import Counter from './Counter.jsx';
+
+createRoot(document.getElementById('root')).render(<Counter />);

@@ -1,0 +1,285 @@
+//! Sessions that nobody uses: several gateways announce their stops, see to them, and take them back. Apart from other
+//! tests, whose sessions they would stop as well.
+
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use serde_json::Value;
+use session_gateway::session::SessionId;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::{WRITES, shape::starts};
+use crate::support::{
+    DEADLINE, Reply,
+    cluster::{API, ASSET, NAVIGATION, Relay},
+    long,
+    serve::Serve,
+};
+
+/// Sessions are looked for four times in the first.
+const SHORT: &str = "idle.after=2s,idle.countdown=2s";
+/// The countdown is longer than a request may take, whose session is looked at after it.
+const SHORTER: &str = "idle.after=1s,idle.countdown=2s";
+/// What a stop for want of use writes: it is announced, recorded and done.
+const STOP: usize = 3;
+
+/// What a gateway says of a session. To ask is no use of it.
+async fn told(gateway: &Serve, id: SessionId) -> Value {
+    let reply = gateway.send("GET", &format!("/{id}/-/status"), API).await;
+    serde_json::from_slice(&reply.body).expect("a status")
+}
+
+/// Waits until a gateway says that the session will be stopped; returns when.
+async fn until_announced(gateway: &Serve, id: SessionId) -> Timestamp {
+    let begun = Instant::now();
+    loop {
+        let told = told(gateway, id).await;
+        if let Some(stop) = told["stop"].as_str() {
+            return stop.parse().expect("a time");
+        }
+        assert!(begun.elapsed() < DEADLINE, "no stop is announced: {told}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn until_stopped(gateway: &Serve, id: SessionId) {
+    let begun = Instant::now();
+    loop {
+        let told = told(gateway, id).await;
+        if told["state"] == "stopped" {
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "it is not stopped: {told}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The identity of the session's pod, if it is there and is not being deleted.
+async fn living(relay: &Relay, id: SessionId) -> Option<String> {
+    let pods = relay.within::<Pod>(&relay.namespace(id));
+    let pod = pods.get_opt(&format!("dev-session-{id}")).await;
+    let pod = pod.expect("an answer")?;
+    let living = pod.metadata.deletion_timestamp.is_none();
+    pod.metadata.uid.filter(|_| living)
+}
+
+/// Which pod answered.
+fn answered_by(reply: &Reply) -> Option<String> {
+    let text = reply.text();
+    let address = text.split(' ').next().unwrap_or_default();
+    (reply.status == 200).then(|| address.to_owned())
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_uses_is_stopped_by_few_writes_and_comes_back_with_its_disk() {
+    let relay = Relay::apart().await;
+    let gateway = relay.gateway(&[SHORT]).await;
+    let id = SessionId::random();
+    starts(&gateway, id).await;
+    let disk = relay.disk(id).await;
+    let before = relay.pod(id).await.metadata.uid;
+    relay.clear().await;
+    let begun = Instant::now();
+    starts(&gateway, id).await;
+    let stop = until_announced(&gateway, id).await;
+    assert!(
+        begun.elapsed() >= Duration::from_secs(2),
+        "it was in use a moment ago"
+    );
+    let page = gateway.send("GET", &format!("/{id}/"), NAVIGATION).await;
+    let offers = format!("action=\"/{id}/-/keep\"");
+    assert!(page.text().contains(&offers), "{}", page.text());
+    until_stopped(&gateway, id).await;
+    assert!(Timestamp::now() >= stop);
+    let accounts = relay.within::<ServiceAccount>(&relay.namespace(id));
+    let account = accounts
+        .get(&format!("dev-session-{id}"))
+        .await
+        .expect("it is there");
+    let annotations = account.metadata.annotations.expect("it is the record");
+    assert_eq!(annotations["dev-session/state"], "stopped");
+    let mut writes = relay.writes().await;
+    // That it was used is stamped once a minute.
+    writes.retain(|call| call.namespace == relay.namespace(id));
+    let stamps = writes.len().saturating_sub(STOP);
+    assert!(stamps <= 1, "{writes:#?}");
+    let asset = gateway.send("GET", &format!("/{id}/chat/"), ASSET).await;
+    assert_eq!(
+        (asset.status.as_u16(), &*asset.code()),
+        (503, "session_stopped")
+    );
+
+    relay.clear().await;
+    starts(&gateway, id).await;
+    let mut writes = relay.writes().await;
+    writes.retain(|call| call.namespace == relay.namespace(id));
+    assert!(writes.len() <= WRITES.1 - STOP.min(2), "{writes:#?}");
+    assert_eq!(relay.disk(id).await, disk);
+    assert_ne!(relay.pod(id).await.metadata.uid, before);
+}
+
+#[tokio::test]
+async fn whoever_says_so_keeps_a_session_from_being_stopped_at_any_gateway() {
+    let relay = Relay::apart().await;
+    let other = relay.another().await;
+    let settings = "idle.after=2s,idle.countdown=60s";
+    let gateways = [
+        relay.gateway(&[settings]).await,
+        other.gateway(&[settings]).await,
+    ];
+    let id = SessionId::random();
+    starts(&gateways[0], id).await;
+    let before = relay.pod(id).await.metadata.uid;
+    for gateway in &gateways {
+        let stop = until_announced(&gateways[0], id).await;
+        assert_eq!(until_announced(&gateways[1], id).await, stop);
+        let kept = gateway.send("POST", &format!("/{id}/-/keep"), API).await;
+        assert_eq!(kept.status, 200, "{kept:?}");
+        let pod = relay.pod(id).await;
+        assert_eq!(pod.metadata.uid, before);
+        // Another one may be announced by now.
+        let announced = pod.metadata.annotations.unwrap_or_default();
+        assert_ne!(
+            announced.get("dev-session/stop-at"),
+            Some(&stop.to_string())
+        );
+        let begun = Instant::now();
+        for gateway in &gateways {
+            while told(gateway, id).await["stop"] == stop.to_string() {
+                assert!(begun.elapsed() < DEADLINE, "it is not told");
+            }
+        }
+    }
+}
+
+/// Gives the session's pod an address that no other ever had, and waits until all gateways know it: the cluster gives
+/// that of a pod that is gone to the next one.
+async fn moves(relay: &Relay, gateways: &[Serve; 3], id: SessionId, address: &str) {
+    relay.move_pod(id, address.parse().expect("one")).await;
+    let path = format!("/{id}/chat/");
+    for gateway in gateways {
+        let begun = Instant::now();
+        while answered_by(&gateway.send("GET", &path, API).await).as_deref() != Some(address) {
+            assert!(begun.elapsed() < DEADLINE, "it has not moved");
+        }
+    }
+}
+
+/// Whether this is an answer that a request of this kind may get at such a moment.
+fn is_fine(kind: &[(&str, &str)], reply: &Reply) -> bool {
+    if reply.status == 200 {
+        return true;
+    }
+    let is_waiting = || ["starting", "stopping", "vanished"].contains(&reply.state());
+    reply.status == 503 && (kind == ASSET || kind == NAVIGATION && is_waiting())
+}
+
+/// How long after the announced time requests come, in milliseconds: searched for until it is the very moment at which
+/// the session is stopped, wherever a machine has that.
+struct Aim {
+    late: i64,
+    step: i64,
+    last: Option<bool>,
+}
+
+impl Aim {
+    /// The first of a session, which is not the same for all.
+    fn of(number: usize) -> Self {
+        Self {
+            late: i64::try_from(number % 8).expect("it is small") * 10,
+            step: 60,
+            last: None,
+        }
+    }
+
+    /// Waits until then.
+    async fn reached(&self, stop: Timestamp) {
+        let left = stop.duration_since(Timestamp::now()) + SignedDuration::from_millis(self.late);
+        sleep(left.try_into().unwrap_or_default()).await;
+    }
+
+    /// Farther away from what has come of it, twice as far if that came the last time, and half as far if not.
+    fn next(&mut self, stopped: bool) {
+        match self.last {
+            Some(last) if last == stopped => self.step *= 2,
+            Some(_) => self.step = (self.step / 2).max(1),
+            None => {}
+        }
+        self.late += if stopped { -self.step } else { self.step };
+        self.last = Some(stopped);
+    }
+}
+
+/// One session, again and again until its stop, with requests at three gateways at that very moment. Returns how often
+/// it was stopped.
+async fn rounds(relay: &Relay, gateways: &[Serve; 3], count: usize, number: usize) -> usize {
+    let id = SessionId::random();
+    let path = format!("/{id}/chat/");
+    let mut aim = Aim::of(number);
+    starts(&gateways[number % 3], id).await;
+    let disk = relay.disk(id).await;
+    let mut stops = 0;
+    for round in 0..count {
+        starts(&gateways[round % 3], id).await;
+        let before = living(relay, id).await.expect("it runs");
+        let address = format!("127.{}.{}.{}", 100 + number, round / 200, round % 200 + 1);
+        moves(relay, gateways, id, &address).await;
+        let stop = until_announced(&gateways[(round + 1) % 3], id).await;
+        aim.reached(stop).await;
+        let requests = [
+            (0, API),
+            (1, API),
+            (2, API),
+            (0, NAVIGATION),
+            (1, NAVIGATION),
+            (2, ASSET),
+        ];
+        let requests = requests.map(|(at, kind)| {
+            let (gateway, path, address) = (&gateways[(at + round) % 3], &path, &address);
+            async move {
+                let reply = gateway.send("GET", path, kind).await;
+                // At once: a few seconds later nobody uses it again.
+                let served = answered_by(&reply).as_ref() == Some(address);
+                let still = if served {
+                    living(relay, id).await
+                } else {
+                    None
+                };
+                (kind, reply, served, still)
+            }
+        });
+        for (kind, reply, served, still) in join_all(requests).await {
+            assert!(
+                !served || still.as_ref() == Some(&before),
+                "round {round}: it was stopped while it was used"
+            );
+            assert!(is_fine(kind, &reply), "round {round}: {reply:?}");
+        }
+        let after = living(relay, id)
+            .await
+            .expect("a request of an API client was answered");
+        aim.next(after != before);
+        stops += usize::from(after != before);
+        assert_eq!(relay.disk(id).await, disk, "round {round}");
+    }
+    stops
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_session_is_stopped_that_was_used_since_its_stop_was_announced() {
+    let (sessions, count) = if long() { (20, 100) } else { (8, 4) };
+    let one = Relay::apart().await;
+    let (second, third) = (one.another().await, one.another().await);
+    let gateways = [
+        one.gateway(&[SHORTER]).await,
+        second.gateway(&[SHORTER]).await,
+        third.gateway(&[SHORTER]).await,
+    ];
+    let all = (0..sessions).map(|number| rounds(&one, &gateways, count, number));
+    let stops: usize = join_all(all).await.into_iter().sum();
+    let rounds = sessions * count;
+    assert!(
+        0 < stops && stops < rounds,
+        "{stops} of {rounds}: not at that very moment"
+    );
+}

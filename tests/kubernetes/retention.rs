@@ -1,0 +1,152 @@
+//! Sessions that nobody has used for long, which are removed with their workspaces. Apart from other tests, whose
+//! sessions would be removed as well.
+
+use futures_util::future::join_all;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use session_gateway::session::SessionId;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::shape::starts;
+use crate::support::{
+    DEADLINE,
+    cluster::{API, Relay},
+    long,
+    serve::Serve,
+};
+
+const SHORT: &str = "retention.after=2s,retention.per_minute=10000";
+
+async fn stops(gateway: &Serve, id: SessionId) {
+    let stopped = gateway.send("POST", &format!("/{id}/-/stop"), API).await;
+    assert_eq!(stopped.status, 200, "{stopped:?}");
+}
+
+/// The session's namespace, if it is there and is not being deleted.
+async fn living(relay: &Relay, id: SessionId) -> Option<Namespace> {
+    let namespace = relay.namespaces().get_opt(&relay.namespace(id)).await;
+    let namespace = namespace.expect("an answer");
+    namespace.filter(|namespace| namespace.metadata.deletion_timestamp.is_none())
+}
+
+async fn until_removed(relay: &Relay, id: SessionId) {
+    let begun = Instant::now();
+    while living(relay, id).await.is_some() {
+        assert!(begun.elapsed() < DEADLINE, "it is not removed");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_uses_is_removed_unless_it_runs_or_is_protected() {
+    let relay = Relay::apart().await;
+    let gateway = relay.gateway(&[SHORT]).await;
+    // Looked at in this order.
+    let mut ids: Vec<_> = (0..4).map(|_| SessionId::random()).collect();
+    ids.sort();
+    let [protected, runs, stopped, vanished] = ids[..] else {
+        unreachable!()
+    };
+    join_all(ids.iter().map(|&id| starts(&gateway, id))).await;
+    let disks = join_all(ids.iter().map(|&id| relay.disk(id))).await;
+    let keep = Patch::Merge(json!({ "metadata": { "labels": { "dev-session/keep": "true" } } }));
+    let name = relay.namespace(protected);
+    let params = PatchParams::default();
+    let labelled = relay.namespaces().patch(&name, &params, &keep).await;
+    labelled.expect("it is there");
+    stops(&gateway, protected).await;
+    stops(&gateway, stopped).await;
+    let pods = relay.within::<Pod>(&relay.namespace(vanished));
+    let pod = format!("dev-session-{vanished}");
+    let now = DeleteParams::default().grace_period(0);
+    pods.delete(&pod, &now).await.expect("it was there");
+    until_removed(&relay, stopped).await;
+    // Recorded as stopped before, so later than the other.
+    until_removed(&relay, vanished).await;
+    for (kept, before) in [(protected, &disks[0]), (runs, &disks[1])] {
+        assert!(living(&relay, kept).await.is_some());
+        starts(&gateway, kept).await;
+        assert_eq!(relay.disk(kept).await, *before);
+    }
+    // All of it goes before it is made anew.
+    for (removed, before) in [(stopped, &disks[2]), (vanished, &disks[3])] {
+        starts(&gateway, removed).await;
+        assert_ne!(relay.disk(removed).await, *before);
+    }
+}
+
+/// A session that is stopped, and started again at about the moment at which it is removed, by another gateway than
+/// removes it. Returns how often it was removed first.
+async fn rounds(relay: &Relay, gateways: &[Serve; 2], count: usize, number: usize) -> usize {
+    let id = SessionId::random();
+    let mut removals = 0;
+    starts(&gateways[0], id).await;
+    for round in 0..count {
+        let before = relay.disk(id).await;
+        stops(&gateways[round % 2], id).await;
+        // From the moment at which it may be removed, as long as it takes until it is looked at.
+        let late = (round * 7 + number * 3) % 20 * 40;
+        sleep(Duration::from_millis(
+            2_000 + u64::try_from(late).expect("it is small"),
+        ))
+        .await;
+        starts(&gateways[(round + 1) % 2], id).await;
+        let after = relay.disk(id).await;
+        removals += usize::from(after != before);
+        // In use it stays, whoever had begun to remove it.
+        for gateway in gateways {
+            starts(gateway, id).await;
+        }
+        assert_eq!(relay.disk(id).await, after, "round {round}");
+        assert!(living(relay, id).await.is_some(), "round {round}");
+    }
+    removals
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_session_is_removed_that_was_started_before() {
+    let (sessions, count) = if long() { (20, 25) } else { (10, 2) };
+    let one = Relay::apart().await;
+    let other = one.another().await;
+    let gateways = [one.gateway(&[SHORT]).await, other.gateway(&[SHORT]).await];
+    let all = (0..sessions).map(|number| rounds(&one, &gateways, count, number));
+    let removals: usize = join_all(all).await.into_iter().sum();
+    let rounds = sessions * count;
+    assert!(
+        0 < removals && removals < rounds,
+        "{removals} of {rounds}: not at that very moment"
+    );
+}
+
+#[tokio::test]
+async fn whoever_says_so_deletes_a_session_and_nothing_that_is_not_ours() {
+    let relay = Relay::new().await;
+    let gateway = relay.gateway(&[]).await;
+    let [id, foreign] = [(); 2].map(|()| SessionId::random());
+    let delete = async |id| {
+        let deleted = gateway.ask("DELETE", &format!("/api/sessions/{id}")).await;
+        let told: Value = serde_json::from_slice(&deleted.body).expect("a document");
+        (deleted.status.as_u16(), told)
+    };
+    starts(&gateway, id).await;
+    let before = relay.disk(id).await;
+    let (status, told) = delete(id).await;
+    assert_eq!((status, &told["deleted"]), (202, &json!(true)));
+    // At once: all of it goes before anything is made anew.
+    starts(&gateway, id).await;
+    assert_ne!(relay.disk(id).await, before);
+
+    let namespace: Namespace = serde_json::from_value(json!({
+        "metadata": { "name": foreign.to_string() },
+    }))
+    .expect("a namespace");
+    let namespaces = relay.namespaces();
+    let made = namespaces.create(&PostParams::default(), &namespace).await;
+    made.expect("it is made");
+    let (status, told) = delete(foreign).await;
+    assert_eq!((status, &told["code"]), (503, &json!("not_ours")), "{told}");
+    assert!(living(&relay, foreign).await.is_some());
+    let (status, told) = delete(SessionId::random()).await;
+    assert_eq!((status, &told["deleted"]), (202, &json!(false)));
+}

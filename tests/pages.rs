@@ -1,0 +1,104 @@
+//! What people see of a session that is not there, over real sockets; how it looks is for a browser.
+
+mod events;
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use session_gateway::{
+    activator::{InstanceUid, Progress},
+    session::{ExitStatus, Intent, Reason, SessionId},
+};
+use uuid::Uuid;
+
+use crate::support::{Gateway, Reply, Service, Way, kept::nothing, sample};
+
+/// Opens the preview of a session as a person does.
+async fn open(gateway: &Gateway, id: SessionId) -> Reply {
+    let headers = sample(Intent::Navigation).1;
+    gateway
+        .send("GET", &format!("/{id}/preview/"), &headers)
+        .await
+}
+
+/// After how many seconds a page asks again by itself, if it does.
+fn refresh(page: &Reply) -> Option<u64> {
+    let (_, rest) = page
+        .text()
+        .split_once(r#"<meta http-equiv="refresh" content=""#)?;
+    rest.split('"').next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn the_page_of_a_failure_that_may_pass_looks_again_and_finds_the_service() {
+    let service = Service::echo().await;
+    let gateway = Gateway::with(service.address, &[]);
+    let id = gateway.runs().await;
+    let facts = gateway.sessions.facts();
+    let uid = gateway.slot(id).instance.expect("it runs").uid();
+
+    let status = ExitStatus::Code(3);
+    let output = "no such module".into();
+    let exited = Reason::Exited { status, output };
+    facts.broke(id, uid, gateway.service("preview"), exited);
+    let page = open(&gateway, id).await;
+    assert_eq!((page.state(), refresh(&page)), ("failed", None), "{page:?}");
+    assert!(!page.text().contains("by itself, and opens"), "{page:?}");
+
+    // The same in a cluster: a pod that waits for a machine.
+    facts.gone(id, uid);
+    let (uid, error) = (InstanceUid(Uuid::new_v4()), "0/3 nodes: insufficient cpu");
+    let error = error.into();
+    let stuck = Progress::Stuck(Arc::new(Reason::Unschedulable { error }));
+    facts.pending(id, uid, stuck);
+    let page = open(&gateway, id).await;
+    assert_eq!(
+        (page.state(), refresh(&page)),
+        ("failed", Some(5)),
+        "{page:?}"
+    );
+    for part in ["looks again by itself", "unschedulable", "insufficient cpu"] {
+        assert!(page.text().contains(part), "{part}: {page:?}");
+    }
+    facts.saw(id, uid, vec![service.address; 3]);
+    gateway.until_running(id).await;
+    let page = open(&gateway, id).await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert_eq!(gateway.sessions.starts(), 0, "it was there all the time");
+}
+
+/// RFC 9110 section 9.3.2: what GET would get, without its content.
+#[tokio::test]
+async fn a_head_gets_the_head_of_the_gateways_own_answers() {
+    let service = Service::echo().await;
+    let gateway = Gateway::with(service.address, &[]);
+    let id = SessionId::random();
+    for way in [Way::Http1, Way::Http2] {
+        let mut line = way.plain(gateway.address).await.unwrap();
+        for path in [
+            format!("/{id}/"),
+            format!("/{id}/-/status"),
+            format!("/{id}/chat/"),
+            "/nothing".to_owned(),
+        ] {
+            let mut lengths = Vec::new();
+            for (method, whole) in [("GET", true), ("HEAD", false)] {
+                let asked = line
+                    .ask(method, &path)
+                    .header("sec-fetch-site", "same-origin");
+                let answer = line.send(asked.body(nothing()).unwrap()).await.unwrap();
+                lengths.push(answer.headers()["content-length"].clone());
+                let body = answer.into_body().collect().await;
+                let body = body.expect("HTTP/2 has no content after a HEAD").to_bytes();
+                let length = lengths[0].to_str().unwrap().parse().unwrap();
+                assert_eq!(
+                    body.len(),
+                    if whole { length } else { 0 },
+                    "{method} {path}"
+                );
+            }
+            assert_eq!(lengths[0], lengths[1], "{path}");
+        }
+    }
+}
