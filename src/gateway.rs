@@ -11,6 +11,7 @@ mod connection;
 pub mod fuzz;
 mod guard;
 mod headers;
+mod http1;
 mod intent;
 mod io;
 mod listener;
@@ -23,10 +24,7 @@ mod upstream;
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Method, Request, Response, header, request::Parts, response};
-use hyper::{
-    body::{Body as _, Incoming},
-    upgrade::OnUpgrade,
-};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 pub use answer::Code;
@@ -42,7 +40,8 @@ use crate::{
     shutdown::{Drain, ShutdownConfig},
 };
 use answer::Asker;
-use body::{Body, Upload};
+use body::{Body, Received, Switching, Upload};
+use connection::HeadError;
 use guard::{Guard, GuardError};
 use headers::{AdmitError, Admitted, Hop, Offer};
 use tunnel::Times;
@@ -120,6 +119,9 @@ enum Target {
 /// Why a request gets no answer of its service. Closed: `answer` gives each a status and a code.
 #[derive(Debug, thiserror::Error)]
 enum GatewayError {
+    /// What came is no request.
+    #[error(transparent)]
+    Head(#[from] HeadError),
     /// It is malformed.
     #[error(transparent)]
     Admit(#[from] AdmitError),
@@ -160,34 +162,28 @@ impl Gateway {
         })
     }
 
-    /// Answers a request, whatever becomes of it. Not an `async fn`: every idle connection would keep room for a whole
-    /// request.
-    fn handle(
-        self: Rc<Self>,
-        request: Request<Incoming>,
-        peer: Rc<Peer>,
-    ) -> impl Future<Output = Response<Body>> {
+    /// Answers a request, whatever becomes of it.
+    async fn handle(self: Rc<Self>, request: Request<Received>, peer: Rc<Peer>) -> Response<Body> {
         let in_flight = self.meters.request();
         let (mut head, body) = request.into_parts();
-        let has_body = !body.is_end_stream();
+        let has_body = !body.is_end();
         let flat = headers::flatten(&mut head);
         let route = Route::parse(&self.shared.services, head.uri.path());
         let asker = Asker::of(&head, route.as_ref().ok());
         let entry = flat
             .map_err(GatewayError::from)
             .and_then(|()| self.enter(&head, route, peer));
-        let forwarded = entry.map(|entry| {
-            let gateway = Rc::clone(&self);
-            Box::pin(gateway.forward(head, body, entry, asker.clone()))
-        });
-        async move {
-            let outcome = match forwarded {
-                Ok(forwarded) => forwarded.await,
-                Err(error) => Err(error),
-            };
-            drop(in_flight);
-            self.answer(outcome, &asker, has_body)
-        }
+        let outcome = match entry {
+            Ok(entry) => self.forward(head, body, entry, &asker).await,
+            Err(error) => Err(error),
+        };
+        drop(in_flight);
+        self.answer(outcome, &asker, has_body)
+    }
+
+    /// Answers what is no request.
+    fn refuse(&self, error: HeadError) -> Response<Body> {
+        self.answer(Err(error.into()), &Asker::nobody(), true)
     }
 
     /// The answer that the client gets, counted.
@@ -232,14 +228,14 @@ impl Gateway {
 
     /// Leads the request to its service and the answer back. Dropping the future drops the request, never a start.
     async fn forward(
-        self: Rc<Self>,
+        self: &Rc<Self>,
         mut head: Parts,
-        body: Incoming,
+        body: Received,
         entry: Entry,
-        asker: Asker,
+        asker: &Asker,
     ) -> Result<Response<Body>, GatewayError> {
         let Target::Service(id, service, prefix) = entry.target else {
-            return Box::pin(self.own(&head, &entry, &asker)).await;
+            return Box::pin(self.own(&head, &entry, asker)).await;
         };
         let (mut lease, mut connection) = self.reach(&head, &entry, (id, service)).await?;
         let Admitted {
@@ -259,10 +255,12 @@ impl Gateway {
             peer: &entry.peer,
             upstream: connection.address(),
         };
+        let client = upgrade
+            .as_ref()
+            .and_then(|_| body.switching(&mut head.extensions));
         let body = Upload::new(body, || self.meters.bodies(service));
         headers::prepare(&mut head, &hop, names, upgrade.is_some());
         headers::frame(&mut head, body.size_hint().exact());
-        let client = head.extensions.remove::<OnUpgrade>();
         let mut sending = Sending::new(&head, body);
         // It may have to wait for long.
         drop(head);
@@ -342,7 +340,7 @@ impl Gateway {
         (mut head, mut connection): (response::Parts, Connection),
         mut lease: Lease,
         hop: &Hop<'_>,
-        upgrade: Option<((Offer, OnUpgrade), TunnelGuard)>,
+        upgrade: Option<((Offer, Switching), TunnelGuard)>,
     ) -> Result<Response<Body>, GatewayError> {
         let unfit = |error| UpstreamError::Unfit(hop.upstream, error);
         let service = lease.service();

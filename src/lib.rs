@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! gateway::listener        accept; one tracked task per connection
-//! gateway::connection      limits; PROXY header, TLS, HTTP/1.1 or HTTP/2, all within timeouts.handshake
+//! gateway::connection      limits; PROXY header, TLS, HTTP/1.1 (our own) or HTTP/2, all within timeouts.handshake
 //! Gateway::handle          answer, or turn the error into one (gateway::answer)
 //!   Route::parse           raw path -> session, service, rest | our own page or API        else 404
 //!   Gateway::enter

@@ -4,6 +4,7 @@ mod begin;
 mod counted;
 mod descriptors;
 mod end;
+mod pieces;
 mod reload;
 mod small;
 

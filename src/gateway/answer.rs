@@ -72,6 +72,17 @@ impl Asker {
         }
     }
 
+    /// Whoever sent what is no request. It has an id all the same, by which the log line is found.
+    pub(super) fn nobody() -> Self {
+        Self {
+            page: false,
+            head: false,
+            session: None,
+            service: None,
+            id: OnceCell::new(),
+        }
+    }
+
     /// The request's id.
     fn id(&self) -> Uuid {
         *self.id.get_or_init(Uuid::new_v4)
@@ -107,6 +118,9 @@ pub(super) fn answer(error: &GatewayError, asker: &Asker, gateway: &Gateway) -> 
         headers.insert(header::RETRY_AFTER, seconds.max(1).into());
     }
     match error {
+        GatewayError::Head(_) => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         GatewayError::Admit(error) => {
             // What a client that cannot frame a request sends next is not to be trusted to be one.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -172,7 +186,8 @@ fn page(error: &GatewayError, code: Code, asker: &Asker, shared: &Shared) -> Res
         GatewayError::Activate(Crowded(..) | Look(..) | Limited(..), _, form) => {
             pages::refused(frame, code.name(), (code.row().2, advice(code)), !form)
         }
-        GatewayError::Admit(_)
+        GatewayError::Head(_)
+        | GatewayError::Admit(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
         | GatewayError::Stop(..)
@@ -208,6 +223,8 @@ fn advice(code: Code) -> &'static str {
             "Reload the page; if it stays, look at the service's own output."
         }
         Code::MethodNotServed
+        | Code::InvalidHead
+        | Code::HeadTooLong
         | Code::InvalidTarget
         | Code::InvalidBody
         | Code::TargetTooLong
@@ -258,7 +275,8 @@ fn retry_after(error: &GatewayError) -> Option<Duration> {
         | GatewayError::Busy(_)
         | GatewayError::Stop(..)
         | GatewayError::Tunnels(_) => Some(SOON),
-        GatewayError::Admit(_)
+        GatewayError::Head(_)
+        | GatewayError::Admit(_)
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
@@ -296,7 +314,8 @@ fn log(error: &GatewayError, code: Code, asker: &Asker) {
         | GatewayError::Activate(ActivateError::Look(..), ..) => {
             warn!(%request, code, session, error = causes, "request failed");
         }
-        GatewayError::Admit(_)
+        GatewayError::Head(_)
+        | GatewayError::Admit(_)
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)

@@ -4,15 +4,22 @@ use std::{
     cell::Cell,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use http::Extensions;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::{sync::mpsc, time::Instant};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
-use super::upstream::{Connection, ExchangeError};
+use super::{
+    connection::{Http1Incoming, ReceiveError, Switched},
+    upstream::{Connection, ExchangeError},
+};
 use crate::{
     activator::Lease,
     metrics::{Bodies, Cut, Direction},
@@ -47,6 +54,22 @@ pub(super) struct Streamed {
     bodies: Bodies,
 }
 
+/// The body of a request, as its client's connection has it.
+pub(super) enum Received {
+    /// Of a connection of its own.
+    Http1(Http1Incoming),
+    /// Of one of many streams of a connection.
+    Http2(Incoming),
+}
+
+/// A client's side of a websocket, once the protocol is switched.
+pub(super) enum Switching {
+    /// A connection of its own.
+    Socket(oneshot::Receiver<Switched>),
+    /// One of many streams of a connection, which stays hyper's.
+    Stream(OnUpgrade),
+}
+
 /// Why a streamed body broke off. The client must see a broken body and never a clean end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
@@ -56,6 +79,9 @@ pub(super) enum BodyError {
     /// The session was stopped.
     #[error("the session ended during the answer")]
     Ended,
+    /// It ended before the length that its head says.
+    #[error("the answer is shorter than its length")]
+    Short,
 }
 
 /// Why an upload ends before its end.
@@ -63,7 +89,10 @@ pub(super) enum BodyError {
 pub(super) enum UploadError {
     /// The client broke it off, or it is malformed.
     #[error("the body of the request broke off")]
-    Client(#[from] hyper::Error),
+    Http1(#[from] ReceiveError),
+    /// The same, over HTTP/2.
+    #[error("the body of the request broke off")]
+    Http2(#[from] hyper::Error),
     /// It was answered, and there is too much left of it to be read for nothing.
     #[error("the request was answered before its end")]
     Answered,
@@ -74,7 +103,7 @@ pub(super) enum Upload {
     /// None.
     Empty,
     /// The client's, as it comes, with how far it is.
-    Streamed(Incoming, Rc<Progress>),
+    Streamed(Received, Rc<Progress>),
 }
 
 /// How far an upload is, for whoever waits for its answer.
@@ -127,8 +156,8 @@ impl Progress {
 
 impl Upload {
     /// The body of a request, counted where there is one.
-    pub(super) fn new(body: Incoming, bodies: impl FnOnce() -> Bodies) -> Self {
-        if body.is_end_stream() {
+    pub(super) fn new(body: Received, bodies: impl FnOnce() -> Bodies) -> Self {
+        if body.is_end() {
             return Self::Empty;
         }
         let progress = Progress {
@@ -160,51 +189,94 @@ impl http_body::Body for Upload {
         let Self::Streamed(body, progress) = self.get_mut() else {
             return Poll::Ready(None);
         };
-        loop {
-            let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
-                if progress.at.get() != At::Client {
-                    progress.set(At::Client);
-                }
-                return Poll::Pending;
-            };
-            return Poll::Ready(match frame {
-                None => {
-                    progress.set(At::End);
-                    None
-                }
-                Some(Err(error)) => {
-                    progress.set(At::Broken);
-                    Some(Err(error.into()))
-                }
-                Some(Ok(frame)) => {
-                    // Trailers end here (RFC 9110 section 6.5.1): a service may merge them into the head.
-                    let Some(length) = frame.data_ref().map(Bytes::len) else {
-                        continue;
-                    };
-                    let Some(left) = progress.left.get().checked_sub(length as u64) else {
-                        return Poll::Ready(Some(Err(UploadError::Answered)));
-                    };
-                    progress.left.set(left);
-                    progress.bodies.moved(Direction::Up, length);
-                    let last = body.is_end_stream();
-                    progress.set(if last { At::End } else { At::Service });
-                    Some(Ok(frame))
-                }
-            });
-        }
+        let Poll::Ready(data) = body.poll_data(cx) else {
+            if progress.at.get() != At::Client {
+                progress.set(At::Client);
+            }
+            return Poll::Pending;
+        };
+        Poll::Ready(match data {
+            None => {
+                progress.set(At::End);
+                None
+            }
+            Some(Err(error)) => {
+                progress.set(At::Broken);
+                Some(Err(error))
+            }
+            Some(Ok(data)) => {
+                let Some(left) = progress.left.get().checked_sub(data.len() as u64) else {
+                    return Poll::Ready(Some(Err(UploadError::Answered)));
+                };
+                progress.left.set(left);
+                progress.bodies.moved(Direction::Up, data.len());
+                let last = body.is_end();
+                progress.set(if last { At::End } else { At::Service });
+                Some(Ok(Frame::data(data)))
+            }
+        })
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(body, _) => body.is_end_stream(),
+            Self::Streamed(body, _) => body.is_end(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(body, _) => body.size_hint(),
+            Self::Streamed(body, _) => {
+                let left = body.left();
+                left.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+        }
+    }
+}
+
+impl Received {
+    /// Whether all of it has been read.
+    pub(super) fn is_end(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    /// How much of it is to come, if that is known.
+    fn left(&self) -> Option<u64> {
+        match self {
+            Self::Http1(body) => body.left(),
+            Self::Http2(body) => body.size_hint().exact(),
+        }
+    }
+
+    /// More of it; `None` at its end. Trailers end here (RFC 9110 section 6.5.1): a service may merge them into the
+    /// head.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadError>>> {
+        match self {
+            Self::Http1(body) => body
+                .poll_data(cx)
+                .map(|data| data.map(|data| data.map_err(UploadError::from))),
+            Self::Http2(body) => loop {
+                let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                    None => return Poll::Ready(None),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                    Some(Ok(frame)) => frame,
+                };
+                if let Ok(data) = frame.into_data() {
+                    return Poll::Ready(Some(Ok(data)));
+                }
+            },
+        }
+    }
+
+    /// The client's side of the websocket that the request asks for, once there is one.
+    pub(super) fn switching(&self, extensions: &mut Extensions) -> Option<Switching> {
+        match self {
+            Self::Http1(body) => Some(Switching::Socket(body.switched())),
+            Self::Http2(_) => extensions.remove().map(Switching::Stream),
         }
     }
 }

@@ -2,20 +2,17 @@
 
 mod activity;
 mod begin;
+mod http1;
 mod limit;
 mod linger;
 
 use std::{
-    convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc,
-    time::Duration,
+    convert::Infallible, error::Error, future::Future, net::SocketAddr, pin::Pin, rc::Rc,
+    sync::Arc, time::Duration,
 };
 
 use http::{Request, Response, StatusCode, header};
-use hyper::{
-    body::{Body as _, Incoming},
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
@@ -23,20 +20,23 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Gateway, Peer, body::Body};
+use super::{
+    Gateway, Peer,
+    body::{Body, Received},
+};
 use crate::{
     metrics::{Cut, End},
     shutdown::{Drain, Stage},
 };
 use activity::{Activity, Streams};
 use begin::{Begun, begin};
+pub(super) use http1::{HeadError, Incoming as Http1Incoming, ReceiveError, Switched};
+#[cfg(fuzzing)]
+pub(super) use http1::{may_be_whole, parse};
 pub use limit::Connections;
 pub(super) use limit::{Open, OpenOf};
-pub(super) use linger::Lingering;
-use linger::More;
+use linger::Lingering;
 
-/// Head, and what of a held request's body is read ahead.
-const BUFFER: usize = 64 * 1024;
 /// How long a connection of HTTP/2 may lie without a stream. Browsers keep one a site, and dial anew when it is gone.
 const IDLE_HTTP2: Duration = Duration::from_secs(5 * 60);
 /// Whether the client of a connection of HTTP/2 is still there, and how long its answer may take.
@@ -81,10 +81,13 @@ pub(super) async fn serve(
         }
     };
     let overdue = begun.overdue.clone();
+    // Boxed, or every connection would keep room for the larger of the two.
     let outcome = if begun.http2 {
-        Box::pin(http2(gateway, begun, deadline, &drain)).await
+        let outcome = Box::pin(http2(gateway, begun, deadline, &drain)).await;
+        outcome.map_err(|error| (failure(&error), Box::<dyn Error>::from(error)))
     } else {
-        Box::pin(http1(gateway, begun, deadline, &drain)).await
+        let outcome = Box::pin(http1::serve(gateway, begun, deadline, &drain)).await;
+        outcome.map_err(|error| (error.end(), Box::<dyn Error>::from(error)))
     };
     let end = match outcome {
         _ if overdue.is_set() => {
@@ -92,9 +95,9 @@ pub(super) async fn serve(
             End::Write
         }
         Ok(end) => end,
-        Err(error) => {
+        Err((end, error)) => {
             debug!(%from, %error, "connection ended");
-            failure(&error)
+            end
         }
     };
     meters.ended(end);
@@ -110,53 +113,6 @@ fn failure(error: &hyper::Error) -> End {
     }
 }
 
-async fn http1(
-    gateway: Rc<Gateway>,
-    begun: Begun,
-    deadline: Instant,
-    drain: &Drain,
-) -> hyper::Result<End> {
-    let Begun { io, peer, .. } = begun;
-    let (activity, config) = (Activity::new(), &gateway.shared.config);
-    let (idle, head) = (config.timeouts.idle, config.limits.head);
-    let streams = gateway.shared.shutdown.streams;
-    let (own, more) = (Rc::clone(&activity), More::default());
-    let io = Lingering::new(io, more.clone());
-    let service = service_fn(move |request: Request<Incoming>| {
-        // The rest of a body that is not read to its end.
-        more.may_come(!request.body().is_end_stream());
-        let (gateway, activity) = (Rc::clone(&gateway), Rc::clone(&own));
-        let peer = Rc::clone(&peer);
-        async move {
-            activity.asked();
-            let open = activity.open();
-            let answer = gateway.handle(request, peer).await;
-            Ok::<_, Infallible>(activity.answered(answer, Some(open)))
-        }
-    });
-    // Without a timer: hyper would set a new one for each head, and its idle time is told by what it does as well.
-    let connection = http1::Builder::new()
-        .max_header_size(head)
-        .max_buf_size(BUFFER.max(head))
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    let connection = std::pin::pin!(connection);
-    let silent = silent(&activity, deadline, idle);
-    let cut = activity.outlived(drain, streams);
-    let end = drive(
-        connection,
-        |one| one.graceful_shutdown(),
-        (silent, cut),
-        drain,
-    )
-    .await?;
-    Ok(if activity.has_switched() {
-        End::Upgraded
-    } else {
-        end
-    })
-}
-
 async fn http2(
     gateway: Rc<Gateway>,
     begun: Begun,
@@ -167,10 +123,8 @@ async fn http2(
     let activity = Activity::new();
     let head = u32::try_from(gateway.shared.config.limits.head).unwrap_or(u32::MAX);
     let streams = gateway.shared.shutdown.streams;
-    let (own, more) = (Rc::clone(&activity), More::default());
-    // Streams that the client opens before it hears that we end.
-    more.may_come(true);
-    let io = Lingering::new(io, more);
+    let own = Rc::clone(&activity);
+    let io = Lingering::new(io);
     let executor = Streams {
         activity: Rc::clone(&activity),
         longest: gateway.shared.config.timeouts.write,
@@ -183,7 +137,7 @@ async fn http2(
         async move {
             activity.asked();
             let answer = answer(&gateway, request, peer).await;
-            Ok::<_, Infallible>(activity.answered(answer, None))
+            Ok::<_, Infallible>(activity.answered(answer))
         }
     });
     let connection = http2::Builder::new(executor)
@@ -200,13 +154,16 @@ async fn http2(
     let connection = std::pin::pin!(connection);
     let silent = silent(&activity, deadline, IDLE_HTTP2);
     let cut = activity.outlived(drain, streams);
-    Box::pin(drive(
+    let driven = drive(
         connection,
         |one| one.graceful_shutdown(),
         (silent, cut),
         drain,
-    ))
-    .await
+    );
+    match Box::pin(driven).await {
+        Ok(outcome) => outcome.map(|()| End::Closed),
+        Err(end) => Ok(end),
+    }
 }
 
 /// Waits until no whole head has come by the deadline, or there was no request for so long.
@@ -218,25 +175,25 @@ async fn silent(activity: &Activity, deadline: Instant, idle: Duration) -> End {
 }
 
 /// Runs a connection until it ends, is `silent` for too long, or the process drains: then it is told to stop, and cut
-/// when its time is over.
-async fn drive<C: Future<Output = hyper::Result<()>>>(
+/// when its time is over. Returns its outcome, or why it had none.
+async fn drive<C: Future>(
     mut connection: Pin<&mut C>,
     stop: impl FnOnce(Pin<&mut C>),
     (silent, cut): (impl Future<Output = End>, impl Future<Output = ()>),
     drain: &Drain,
-) -> hyper::Result<End> {
+) -> Result<C::Output, End> {
     let mut silent = std::pin::pin!(silent);
     tokio::select! {
         biased;
-        outcome = connection.as_mut() => return outcome.map(|()| End::Closed),
-        end = silent.as_mut() => return Ok(end),
+        outcome = connection.as_mut() => return Ok(outcome),
+        end = silent.as_mut() => return Err(end),
         () = drain.reached(Stage::Draining) => stop(connection.as_mut()),
     }
     tokio::select! {
         biased;
-        outcome = connection => outcome.map(|()| End::Closed),
-        end = silent => Ok(end),
-        () = cut => Ok(End::Shutdown),
+        outcome = connection => Ok(outcome),
+        end = silent => Err(end),
+        () = cut => Err(End::Shutdown),
     }
 }
 
@@ -246,7 +203,9 @@ async fn answer(
     request: Request<Incoming>,
     peer: Rc<Peer>,
 ) -> Response<Body> {
-    let mut answer = Rc::clone(gateway).handle(request, peer).await;
+    let request = request.map(Received::Http2);
+    // Boxed, since hyper moves it about.
+    let mut answer = Box::pin(Rc::clone(gateway).handle(request, peer)).await;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         *answer.status_mut() = StatusCode::OK;
         for name in [

@@ -2,14 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderValue, request, response};
+use http::{HeaderMap, HeaderValue, request, response};
 
 use super::{
     Peer,
+    connection::{may_be_whole, parse},
     headers::{self, Hop, Public, ScrubError},
+    http1::Reading,
     proxy_protocol,
     tunnel::Scanner,
-    upstream::{Finder, Head, Reading},
+    upstream::{Finder, Head},
 };
 use crate::session::ServiceSpec;
 
@@ -102,6 +104,55 @@ fn begin(mut head: Head, way: Way<'_>) -> Result<(Answer, Reading), ScrubError> 
         left: None,
     };
     Ok((answer, reading))
+}
+
+/// A request, as it is read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its method, target and version.
+    pub line: String,
+    /// Its fields.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// Reads the whole requests that a client writes, up to what is none, or to one that is the last.
+///
+/// # Panics
+/// If a head would be found before it is whole, or not be looked for then.
+#[must_use]
+pub fn asked(bytes: &[u8]) -> Vec<Asked> {
+    let (mut all, mut left) = (Vec::new(), bytes);
+    while let Ok(Some((head, length))) = parse(left, 8192) {
+        for from in 0..length {
+            assert!(may_be_whole(&left[..length], from), "it is whole");
+            let found = parse(&left[..from], 8192).map(|found| found.is_some());
+            assert!(!found.unwrap_or(false), "it is whole before its end");
+        }
+        let (mut body, mut reading) = (Vec::new(), head.body);
+        left = &left[length..];
+        if !reading.is_whole() {
+            let Ok((read, rest)) = reading.take(left.to_vec().into()) else {
+                return all;
+            };
+            body.extend_from_slice(&read);
+            left = &left[left.len() - rest.len()..];
+        }
+        if !reading.is_whole() {
+            return all;
+        }
+        let (method, uri, version) = (head.parts.method, head.parts.uri, head.parts.version);
+        all.push(Asked {
+            line: format!("{method} {uri} {version:?}"),
+            headers: head.parts.headers,
+            body,
+        });
+        if !head.keeps {
+            return all;
+        }
+    }
+    all
 }
 
 /// Reads a PROXY header: its length, and whose connection it announces. `None` if more of it is to come.

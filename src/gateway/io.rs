@@ -1,5 +1,4 @@
-//! The socket of a client, plain or encrypted, as one type: nothing is boxed for one that is plain, and what is read
-//! back from hyper after an upgrade has one name.
+//! The socket of a client, plain or encrypted, as one type: nothing is boxed for one that is plain.
 
 use std::{
     io,
@@ -17,8 +16,8 @@ use super::connection::{Open, OpenOf};
 pub(super) use buffer::Buffer;
 pub(super) use socket::{Overdue, Socket};
 
-/// Bytes from and to a client. Counts as a connection as long as it lives, in whose hands ever: hyper forgets a
-/// connection that is upgraded, and its websocket is one still.
+/// Bytes from and to a client. Counts as a connection as long as it lives, in whose hands ever: a websocket is one
+/// still.
 pub(super) struct Io {
     stream: Stream,
     #[expect(dead_code, reason = "they are held, not read")]

@@ -1,8 +1,8 @@
 //! Websockets: bytes, both ways, after the protocol was switched.
 //!
-//! hyper forgets a connection once it is upgraded, so its end is ours: a tunnel ends with both of its sides, with its
-//! instance, when nothing moves any more, or with the process. Where it is we who end it, both sides are told by a
-//! Close between two frames (RFC 6455 section 7). It holds no buffer while nothing moves.
+//! A tunnel ends with both of its sides, with its instance, when nothing moves any more, or with the process. Where it
+//! is we who end it, both sides are told by a Close between two frames (RFC 6455 section 7). It holds no buffer while
+//! nothing moves.
 
 mod direction;
 mod frames;
@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -31,7 +31,7 @@ use tokio_tungstenite::tungstenite::protocol::{
 use tracing::debug;
 use uuid::Uuid;
 
-use super::{connection::Lingering, io::Io, upstream::Connection};
+use super::{body::Switching, io::Io, upstream::Connection};
 use crate::{
     activator::{Lease, TunnelGuard},
     metrics::{Direction as Way, OpenTunnel, TunnelEnd},
@@ -121,7 +121,7 @@ impl Times {
 /// Carries bytes between a client whose connection is being switched and the service that has switched already, in a
 /// task of its own.
 pub(super) fn join(
-    client: OnUpgrade,
+    client: Switching,
     service: Connection,
     held: Held,
     (times, rule): (Times, Option<InputRule>),
@@ -132,28 +132,29 @@ pub(super) fn join(
     drain.spawn_local(carry(opening, held, times, drain.clone()));
 }
 
-/// Takes both sockets, the client's from hyper, with what came on them already.
+/// Takes both sockets, with what came on them already.
 async fn open_up(
-    client: OnUpgrade,
+    client: Switching,
     service: Connection,
     rule: Option<InputRule>,
 ) -> io::Result<Opened> {
-    let client = client.await.map_err(io::Error::other)?;
     let (service, early) = service
         .into_socket()
         .ok_or(io::ErrorKind::ConnectionReset)?;
     let long = rule.map_or(u8::MAX, |rule| rule.bytes);
     let down = Direction::new(Way::Down, &early, long);
-    Ok(match client.downcast::<TokioIo<Lingering>>() {
-        Ok(parts) => {
-            let up = Direction::new(Way::Up, &parts.read_buf, long);
+    Ok(match client {
+        Switching::Socket(client) => {
+            let (client, early) = client.await.map_err(|_| io::ErrorKind::ConnectionReset)?;
+            let up = Direction::new(Way::Up, &early, long);
             // Its silence has a time of its own.
-            let client = parts.io.into_inner().into_inner().without_deadline();
-            Opened::Socket(Tunnel::new((client, service), (up, down)).under(rule))
+            let ends = (client.without_deadline(), service);
+            Opened::Socket(Tunnel::new(ends, (up, down)).under(rule))
         }
-        Err(stream) => {
+        Switching::Stream(client) => {
+            let client = client.await.map_err(io::Error::other)?;
             let up = Direction::new(Way::Up, &Bytes::new(), long);
-            let ends = (TokioIo::new(stream), service);
+            let ends = (TokioIo::new(client), service);
             Opened::Stream(Box::new(Tunnel::new(ends, (up, down)).under(rule)))
         }
     })

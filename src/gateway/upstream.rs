@@ -3,11 +3,9 @@
 //! A connection belongs to the instance's uid and never to an address alone, so those of an old incarnation are out of
 //! reach of a new one at once; the sweep closes them.
 
-mod chunked;
 mod connection;
 mod head;
 mod pool;
-mod reading;
 mod sending;
 mod socket;
 
@@ -36,8 +34,6 @@ pub(super) use connection::{Connection, ExchangeError};
 #[cfg(fuzzing)]
 pub(super) use head::{Finder, Head};
 use pool::{Key, Pool};
-#[cfg(fuzzing)]
-pub(super) use reading::Reading;
 pub(super) use sending::Sending;
 use socket::Socket;
 

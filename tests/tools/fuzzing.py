@@ -18,7 +18,7 @@ from report import Outcome
 from shell import ROOT, run
 
 CRATE = ROOT / "tests/fuzz"
-TARGETS = ["route", "head", "answer", "frames", "proxy"]
+TARGETS = ["route", "head", "request", "answer", "frames", "proxy"]
 SECONDS, LONG = 5, 600
 # As cargo-fuzz has it.
 COVERAGE = ["-Cpasses=sancov-module", "-Cllvm-args=-sanitizer-coverage-level=4",

@@ -5,7 +5,10 @@ use http::StatusCode;
 
 use crate::{
     activator::ActivateError,
-    gateway::{GatewayError, guard::GuardError, headers::AdmitError, upstream::UpstreamError},
+    gateway::{
+        GatewayError, connection::HeadError, guard::GuardError, headers::AdmitError,
+        upstream::UpstreamError,
+    },
     session::{Found, Phase, Reason, RouteError},
 };
 
@@ -14,6 +17,10 @@ use crate::{
 pub enum Code {
     /// 405: the method is not served at all.
     MethodNotServed,
+    /// 400: what came is no request.
+    InvalidHead,
+    /// 431: the head of the request is too long.
+    HeadTooLong,
     /// 400: the request target is no path.
     InvalidTarget,
     /// 400: the request's body is malformed.
@@ -80,8 +87,10 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::MethodNotServed,
+        Self::InvalidHead,
+        Self::HeadTooLong,
         Self::InvalidTarget,
         Self::InvalidBody,
         Self::BodyTimeout,
@@ -132,6 +141,8 @@ impl Code {
         use StatusCode as S;
         match self {
             Self::MethodNotServed => (S::METHOD_NOT_ALLOWED, "method_not_served", "This method is not served"),
+            Self::InvalidHead => (S::BAD_REQUEST, "invalid_head", "This is no valid request"),
+            Self::HeadTooLong => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_long", "The head of the request is too long"),
             Self::InvalidTarget => (S::BAD_REQUEST, "invalid_target", "The request target is not a path"),
             Self::InvalidBody => (S::BAD_REQUEST, "invalid_body", "The body of the request is not valid"),
             Self::BodyTimeout => (S::REQUEST_TIMEOUT, "body_timeout", "The body of the request did not come in time"),
@@ -180,6 +191,11 @@ impl Code {
 
     pub(super) fn of(error: &GatewayError) -> Self {
         match error {
+            GatewayError::Head(HeadError::Long(_)) => Self::HeadTooLong,
+            GatewayError::Head(HeadError::Fields) => Self::TooManyFields,
+            GatewayError::Head(
+                HeadError::Parse(_) | HeadError::Target | HeadError::Length | HeadError::Coding,
+            ) => Self::InvalidHead,
             GatewayError::Admit(AdmitError::Method) => Self::MethodNotServed,
             GatewayError::Admit(AdmitError::Target) => Self::InvalidTarget,
             GatewayError::Admit(AdmitError::TargetLength) => Self::TargetTooLong,

@@ -55,7 +55,8 @@ pub(super) fn problem(error: &GatewayError, code: Code, asker: &Asker) -> Respon
         GatewayError::Activate(error, ..) => error.to_string(),
         // What failed on the service's side is for the log: it may name addresses.
         GatewayError::Upstream(_) => title.to_owned(),
-        GatewayError::Admit(_)
+        GatewayError::Head(_)
+        | GatewayError::Admit(_)
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
@@ -88,7 +89,8 @@ fn failure(error: &GatewayError) -> Option<&Reason> {
         GatewayError::Activate(ActivateError::Limited(_, reason), ..) => Some(reason),
         GatewayError::Activate(ActivateError::Look(_, error), ..)
         | GatewayError::Stop(_, error) => Some(&error.reason),
-        GatewayError::Admit(_)
+        GatewayError::Head(_)
+        | GatewayError::Admit(_)
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)

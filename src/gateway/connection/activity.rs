@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::{
@@ -39,18 +39,17 @@ pub(super) struct Activity {
     since: Cell<Instant>,
     /// Answers without an end that are under way.
     endless: Cell<usize>,
-    /// Whether it became a websocket.
-    switched: Cell<bool>,
 }
 
-/// The body of an answer, counted while it is under way if it has no end.
+/// The body of an answer over HTTP/2, counted while it is under way if it has no end.
 pub(super) struct Answer {
     body: Body,
     _endless: Option<Endless>,
-    _open: Option<Stream>,
 }
 
-struct Endless(Rc<Activity>);
+/// An answer without an end, while it is under way.
+#[must_use]
+pub(super) struct Endless(Rc<Activity>);
 
 /// Runs the streams of HTTP/2 by [`Drain`], counts them, and cuts those whose client takes nothing for too long: it
 /// can hold up one of them by its window, while the connection lives.
@@ -90,7 +89,6 @@ impl Activity {
             streams: Cell::new(0),
             since: Cell::new(Instant::now()),
             endless: Cell::new(0),
-            switched: Cell::new(false),
         })
     }
 
@@ -104,28 +102,26 @@ impl Activity {
         Stream(Rc::clone(self))
     }
 
-    /// Counts an answer until its body is dropped, and with it the request, where no stream does.
-    pub(super) fn answered(
-        self: &Rc<Self>,
-        answer: Response<Body>,
-        open: Option<Stream>,
-    ) -> Response<Answer> {
-        self.switched
-            .set(answer.status() == StatusCode::SWITCHING_PROTOCOLS);
-        let endless = is_event_stream(answer.headers()).then(|| {
+    /// Whether a whole head has come.
+    pub(super) fn has_asked(&self) -> bool {
+        self.asked.get()
+    }
+
+    /// Counts an answer until its guard is dropped, if its head says that it has no end.
+    pub(super) fn endless(self: &Rc<Self>, head: &HeaderMap) -> Option<Endless> {
+        is_event_stream(head).then(|| {
             self.endless.set(self.endless.get() + 1);
             Endless(Rc::clone(self))
-        });
-        answer.map(|body| Answer {
-            body,
-            _endless: endless,
-            _open: open,
         })
     }
 
-    /// Whether its last answer made it a websocket.
-    pub(super) fn has_switched(&self) -> bool {
-        self.switched.get()
+    /// Counts an answer until its body is dropped.
+    pub(super) fn answered(self: &Rc<Self>, answer: Response<Body>) -> Response<Answer> {
+        let endless = self.endless(answer.headers());
+        answer.map(|body| Answer {
+            body,
+            _endless: endless,
+        })
     }
 
     /// Waits until the first head is overdue: for ever, if it came.

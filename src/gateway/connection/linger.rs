@@ -1,13 +1,13 @@
 //! The end of a client's connection, in stages: what was answered is not lost by it.
+//!
+//! Closed on bytes that were not read, a socket is reset, and the client's machine throws away what came and was not
+//! looked at yet: our answer. So where more may come, our side ends first, and the client's is read until it ends too
+//! (RFC 9112 section 9.6).
 
 use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -20,43 +20,20 @@ use tokio::{
 use crate::gateway::io::Io;
 
 /// How long a client may take to notice that we have ended: some round trips to the other side of the world.
-const TIME: Duration = Duration::from_secs(2);
+pub(super) const TIME: Duration = Duration::from_secs(2);
 /// Read at a time, for nothing.
 const BUFFER: usize = 4 * 1024;
 
-/// A client's socket in hyper's hands.
-///
-/// Closed on bytes that were not read, a socket is reset, and the client's machine throws away what came and was not
-/// looked at yet: our answer. So where more may come, our side ends first, and the client's is read until it ends too
-/// (RFC 9112 section 9.6).
-pub(in crate::gateway) struct Lingering {
+/// A client's socket of HTTP/2, in hyper's hands. More may always come on it: streams that the client opens before it
+/// hears that we end.
+pub(super) struct Lingering {
     io: Io,
-    more: More,
     end: Option<Pin<Box<Sleep>>>,
 }
 
-/// Whether more may come when hyper ends the connection.
-#[derive(Clone, Default)]
-pub(super) struct More(Arc<AtomicBool>);
-
-impl More {
-    pub(super) fn may_come(&self, may: bool) {
-        self.0.store(may, Relaxed);
-    }
-}
-
 impl Lingering {
-    pub(super) fn new(io: Io, more: More) -> Self {
-        Self {
-            io,
-            more,
-            end: None,
-        }
-    }
-
-    /// The socket, whose end is no longer hyper's.
-    pub(in crate::gateway) fn into_inner(self) -> Io {
-        self.io
+    pub(super) fn new(io: Io) -> Self {
+        Self { io, end: None }
     }
 }
 
@@ -96,12 +73,9 @@ impl AsyncWrite for Lingering {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { io, more, end } = self.get_mut();
+        let Self { io, end } = self.get_mut();
         if end.is_none() {
             ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
-            if !more.0.load(Relaxed) {
-                return Poll::Ready(Ok(()));
-            }
         }
         let end = end.get_or_insert_with(|| Box::pin(sleep(TIME)));
         while end.as_mut().poll(cx).is_pending() {

@@ -12,7 +12,7 @@ use super::{
     Names,
     forwarded::{self, Public},
 };
-use crate::gateway::Peer;
+use crate::gateway::{Peer, http1::FIELDS};
 
 /// What a request that is fit has said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +34,6 @@ pub(in crate::gateway) struct Offer {
     pub lines: [Vec<HeaderValue>; 2],
 }
 
-/// As many as hyper reads of a head of HTTP/1.1.
-const FIELDS: usize = 100;
-
 /// What both ends of a websocket agree on.
 pub(super) const NEGOTIATED: [HeaderName; 2] = [
     header::SEC_WEBSOCKET_PROTOCOL,
@@ -55,7 +52,7 @@ pub(in crate::gateway) enum AdmitError {
     /// A target longer than `limits.target` (RFC 9110 section 15.5.15).
     #[error("the request target is too long")]
     TargetLength,
-    /// More fields than a head may have: over HTTP/1.1 hyper has refused them already.
+    /// More fields than a head may have: over HTTP/1.1 they were refused already.
     #[error("the request has too many header fields")]
     Fields,
     /// It came through this gateway, or others of its name, too often (RFC 9110 section 7.6.3, RFC 8586).
@@ -237,7 +234,7 @@ pub(super) fn is_authority(text: &str) -> bool {
     !name.is_empty() && is_host && port_is_number
 }
 
-/// hyper has checked that a coding ends in `chunked`; a list, even of `chunked` twice, is what smuggling is made of.
+/// That a coding ends in `chunked` was checked; a list, even of `chunked` twice, is what smuggling is made of.
 fn coding(headers: &HeaderMap) -> Result<(), AdmitError> {
     let mut lines = headers.get_all(header::TRANSFER_ENCODING).into_iter();
     match (lines.next(), lines.next()) {

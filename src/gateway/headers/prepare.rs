@@ -130,7 +130,8 @@ pub(super) fn is_claim(name: &str) -> bool {
         }
         None => matches!(name, "expect" | "forwarded" | "http2-settings"),
     };
-    known || name.contains('_')
+    // Not `contains`, which looks at one byte at a time.
+    known || name.bytes().fold(false, |any, byte| any | (byte == b'_'))
 }
 
 fn value<T: TryInto<HeaderValue>>(content: T) -> HeaderValue {

@@ -24,7 +24,7 @@ pub(in crate::gateway) struct Socket {
     deadline: Option<Box<Deadline>>,
 }
 
-/// Whether a socket failed because its client took no byte in time: hyper keeps no error of it.
+/// Whether a socket failed because its client took no byte in time: HTTP/2 of hyper keeps no error of it.
 #[derive(Debug, Clone, Default)]
 pub(in crate::gateway) struct Overdue(Arc<AtomicBool>);
 

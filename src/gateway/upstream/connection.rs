@@ -15,10 +15,8 @@ use http::{StatusCode, response};
 use tokio::{io::ReadBuf, net::TcpStream, time::Instant};
 
 use super::{
-    chunked::ChunkError,
     head::{Finder, Head, HeadError},
     pool::{Key, Pool},
-    reading::Reading,
     sending::{SendError, Sending},
     socket::Socket,
 };
@@ -26,6 +24,7 @@ use crate::{
     gateway::{
         body::{Progress, UploadError},
         headers::Framing,
+        http1::{ChunkError, Reading},
         io::Buffer,
     },
     shutdown::Drain,
@@ -169,7 +168,11 @@ impl Connection {
             // A head that comes in pieces.
             buffer.0[..before].copy_from_slice(&self.early);
             // As much as there is: a body of which all comes with its head costs no second look.
-            let read = ready!(self.poll_read(cx, &mut buffer.0[before..before + Buffer::room()]))?;
+            let read = ready!(poll_read(
+                &mut self.socket,
+                cx,
+                &mut buffer.0[before..before + Buffer::room()]
+            ))?;
             if read == 0 {
                 return Poll::Ready(Err(ExchangeError::Closed));
             }
@@ -209,52 +212,12 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, ExchangeError>>> {
-        loop {
-            if self.is_whole() {
-                return Poll::Ready(None);
-            }
-            let data = if self.early.is_empty() {
-                match ready!(self.poll_more(cx)) {
-                    Ok(data) => data,
-                    Err(error) => return Poll::Ready(Some(Err(error))),
-                }
-            } else {
-                std::mem::take(&mut self.early)
-            };
-            // A body that ends with its connection.
-            self.keeps &= self.body != Reading::ToEnd;
-            match self.body.take(data) {
-                Ok((data, rest)) => {
-                    self.early = rest;
-                    // Nothing but the coding, or the end.
-                    if !data.is_empty() {
-                        return Poll::Ready(Some(Ok(data)));
-                    }
-                }
-                Err(error) => return Poll::Ready(Some(Err(error.into()))),
-            }
-        }
-    }
-
-    /// Reads what there is; empty at the end of a body that ends with its connection.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ExchangeError>> {
-        let mut buffer = Buffer::take();
-        // Past the end too: a socket that gave less than it might is known to be empty.
-        let read = ready!(self.poll_read(cx, &mut buffer.0[..Buffer::room()]))?;
-        if read == 0 && self.body != Reading::ToEnd {
-            return Poll::Ready(Err(ExchangeError::Closed));
-        }
-        Poll::Ready(Ok(buffer.part(0, read)))
-    }
-
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut [u8],
-    ) -> Poll<Result<usize, ExchangeError>> {
-        let mut into = ReadBuf::new(into);
-        ready!(self.socket.poll_read(cx, &mut into))?;
-        Poll::Ready(Ok(into.filled().len()))
+        // A body that ends with its connection.
+        let ends = self.body == Reading::ToEnd;
+        self.keeps &= !ends;
+        let socket = &mut self.socket;
+        self.body
+            .poll(&mut self.early, || poll_more(socket, cx, ends))
     }
 
     /// Writes what is left of an answered request in a task of its own: whoever reads the answer may not care for it.
@@ -282,4 +245,29 @@ impl Connection {
     pub(in crate::gateway) fn into_socket(self) -> Option<(TcpStream, Bytes)> {
         Some((self.socket.into_stream()?, self.early))
     }
+}
+
+/// Reads what there is of a body; nothing at the end of the connection, if it `ends` with that.
+fn poll_more(
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+    ends: bool,
+) -> Poll<Result<Bytes, ExchangeError>> {
+    let mut buffer = Buffer::take();
+    // Past the end too: a socket that gave less than it might is known to be empty.
+    let read = ready!(poll_read(socket, cx, &mut buffer.0[..Buffer::room()]))?;
+    if read == 0 && !ends {
+        return Poll::Ready(Err(ExchangeError::Closed));
+    }
+    Poll::Ready(Ok(buffer.part(0, read)))
+}
+
+fn poll_read(
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<Result<usize, ExchangeError>> {
+    let mut into = ReadBuf::new(into);
+    ready!(socket.poll_read(cx, &mut into))?;
+    Poll::Ready(Ok(into.filled().len()))
 }

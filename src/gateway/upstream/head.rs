@@ -1,26 +1,20 @@
 //! Heads on the way to a service and back (RFC 9112 sections 2 to 5), pure. What they say is not judged here, but by
 //! the header rules.
 
-use std::mem::MaybeUninit;
+use std::{convert::Infallible, mem::MaybeUninit};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request, response,
-    uri::PathAndQuery,
-};
-use httparse::{Header, ParserConfig, Status};
+use http::{Response, StatusCode, Version, request, response, uri::PathAndQuery};
+use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
+
+use crate::gateway::http1::{FIELDS, has_option, read_fields, write_field};
 
 /// What may come before the body of an answer: its head, and answers before the answer, of which there may be any
 /// number (RFC 9110 section 15.2).
 const LONGEST: usize = 64 * 1024;
-/// The most fields of a head.
-const FIELDS: usize = 100;
 /// Room for the heads of nearly all requests.
 const ROOM: usize = 1024;
-/// Room for the fields of nearly all answers, and of the next request: hyper puts those into the same map, which would
-/// grow under what this hop adds.
-const MAP: usize = 24;
 
 /// Why what a service wrote is not the head of an answer.
 #[derive(Debug, thiserror::Error)]
@@ -105,10 +99,7 @@ pub(super) fn encode(head: &request::Parts) -> Vec<u8> {
         bytes.extend_from_slice(part.as_bytes());
     }
     for (name, value) in &head.headers {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
+        write_field(&mut bytes, name.as_str(), value.as_bytes());
     }
     bytes.extend_from_slice(b"\r\n");
     bytes
@@ -147,7 +138,9 @@ fn parse(bytes: &[u8]) -> Result<Parsed, HeadError> {
     {
         parts.extensions.insert(reason);
     }
-    parts.headers = owned(bytes, &bytes[..length], read.headers);
+    let copy = Bytes::copy_from_slice(&bytes[..length]);
+    let Ok(headers) = read_fields((bytes, &copy), read.headers, |_, _| Ok::<_, Infallible>(()));
+    parts.headers = headers;
     let keeps = match minor {
         0 => has_option(&parts.headers, "keep-alive"),
         _ => !has_option(&parts.headers, "close"),
@@ -155,34 +148,9 @@ fn parse(bytes: &[u8]) -> Result<Parsed, HeadError> {
     Ok(Parsed::Head(Head { parts, keeps }, length))
 }
 
-/// The fields as a map, whose values share one copy of the head.
-fn owned(bytes: &[u8], head: &[u8], fields: &[Header<'_>]) -> HeaderMap {
-    let head = Bytes::copy_from_slice(head);
-    let mut headers = HeaderMap::with_capacity(MAP.max(fields.len()));
-    for field in fields {
-        let from = field.value.as_ptr() as usize - bytes.as_ptr() as usize;
-        let value = head.slice(from..from + field.value.len());
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        // `httparse` takes no bytes that these do not take.
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) {
-            headers.append(name, value);
-        }
-    }
-    headers
-}
-
-/// Whether `Connection` has this option (RFC 9110 section 7.6.1).
-fn has_option(headers: &HeaderMap, option: &str) -> bool {
-    headers.get_all(header::CONNECTION).iter().any(|line| {
-        line.as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|one| one.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{HeaderValue, Request};
 
     use super::*;
 

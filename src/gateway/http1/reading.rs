@@ -1,4 +1,6 @@
-//! The body of an answer, as it is read, pure.
+//! A body, as it is read.
+
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 
@@ -29,11 +31,47 @@ impl Reading {
     }
 
     /// How many bytes of the body are to come, if that is known.
-    pub(super) fn left(&self) -> Option<u64> {
+    pub(in crate::gateway) fn left(&self) -> Option<u64> {
         match self {
             Self::Exact(left) => Some(*left),
             Self::Whole => Some(0),
             Self::Chunked(_) | Self::ToEnd => None,
+        }
+    }
+
+    /// Whether all of it has been read.
+    pub(in crate::gateway) fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
+
+    /// More of the body, out of what was read ahead, or else of what `more` reads; `None` at its end.
+    pub(in crate::gateway) fn poll<E: From<ChunkError>>(
+        &mut self,
+        early: &mut Bytes,
+        mut more: impl FnMut() -> Poll<Result<Bytes, E>>,
+    ) -> Poll<Option<Result<Bytes, E>>> {
+        loop {
+            if self.is_whole() {
+                return Poll::Ready(None);
+            }
+            let data = if early.is_empty() {
+                match ready!(more()) {
+                    Ok(data) => data,
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+            } else {
+                std::mem::take(early)
+            };
+            match self.take(data) {
+                Ok((data, rest)) => {
+                    *early = rest;
+                    // Nothing but the coding, or the end.
+                    if !data.is_empty() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
         }
     }
 
