@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use session_gateway::session::SessionId;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{OBJECTS, names};
@@ -307,9 +308,15 @@ fn a_setting_that_no_cluster_would_take_ends_the_program_with_its_name() {
     }
 }
 
-/// Starts a session and returns its pod's answer.
+/// Starts a session and returns its pod's answer: asks again where that takes longer than requests are held.
 pub(super) async fn starts(gateway: &Serve, id: SessionId) -> String {
-    let reply = gateway.send("GET", &format!("/{id}/chat/"), API).await;
-    assert_eq!(reply.status, 200, "{reply:?}");
-    reply.text().to_owned()
+    let begun = Instant::now();
+    loop {
+        let reply = gateway.send("GET", &format!("/{id}/chat/"), API).await;
+        if reply.status == 200 {
+            return reply.text().to_owned();
+        }
+        let again = reply.code() == "session_starting" && begun.elapsed() < 2 * DEADLINE;
+        assert!(again, "{reply:?}");
+    }
 }
