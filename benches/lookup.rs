@@ -9,7 +9,7 @@
 use std::{hint::black_box, net::SocketAddr};
 
 use session_gateway::{
-    activator::{Fact, InstanceUid, Table},
+    activator::{Fact, InstanceUid, Observed, Table},
     session::{Activity, HostHeader, OriginHeader, Prefix, ServiceSpec, Services, SessionId},
 };
 use tokio::time::Instant;
@@ -38,7 +38,7 @@ fn main() {
     for &id in &ids {
         let uid = InstanceUid(Uuid::new_v4());
         let address = SocketAddr::from(([127, 0, 0, 1], 3000));
-        assert!(table.apply(Fact::Saw(id, uid, vec![address])));
+        assert!(table.apply(Fact::Saw(id, Observed::new(uid, vec![address]))));
         assert!(table.apply(Fact::Open(id, uid, service)));
     }
     // Not in the order in which their memory was taken: that would be in the processor's cache.

@@ -37,8 +37,8 @@ use tracing::{error, info};
 
 pub use config::{SpawnConfig, StartLimits};
 pub use explain::{Explained, Link, Stands, Step};
-pub use fact::{Fact, Facts, Progress};
-pub use idle::IdleConfig;
+pub use fact::{Fact, Facts, Observed, Progress};
+pub use idle::{IdleConfig, IdleConfigs};
 pub use instance::{Instance, InstanceUid, Lease, TunnelGuard};
 pub use overview::Overview;
 pub use phase::{Meanwhile, Trigger, Verdict, overall, phase, verdict};
@@ -82,8 +82,8 @@ pub struct Parts {
     pub watcher: Arc<dyn StartWatcher>,
     /// Section `spawn`.
     pub config: SpawnConfig,
-    /// Section `idle`.
-    pub idle: IdleConfig,
+    /// Section `idle`, and what profiles make of it.
+    pub idle: IdleConfigs,
     /// Section `retention`.
     pub retention: RetentionConfig,
     /// The tasks of the control runtime.
@@ -102,7 +102,7 @@ pub struct Activator {
     limits: Limits,
     stops: Stops,
     config: SpawnConfig,
-    idle: IdleConfig,
+    idle: IdleConfigs,
     retention: RetentionConfig,
     drain: Drain,
 }
@@ -175,9 +175,13 @@ impl Activator {
         activator
             .drain
             .spawn("activity", Arc::clone(&activator).note());
-        let (looks, answers) = (Arc::clone(&activator), Arc::clone(&activator));
-        activator.drain.spawn("idle", looks.look_for_idle());
-        activator.drain.spawn("announcements", answers.answer());
+        for idle in activator.idle.all() {
+            let looks = Arc::clone(&activator).look_for_idle(idle);
+            activator.drain.spawn("idle", looks);
+        }
+        activator
+            .drain
+            .spawn("announcements", Arc::clone(&activator).answer());
         activator
             .drain
             .spawn("retention", Arc::clone(&activator).retain());

@@ -6,12 +6,13 @@ mod profiles;
 mod services;
 mod sources;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::activator::{IdleConfig, RetentionConfig, SpawnConfig};
+use crate::activator::{IdleConfig, IdleConfigs, RetentionConfig, SpawnConfig};
 use crate::admin::AdminConfig;
 use crate::gateway::GatewayConfig;
 use crate::resolver::ResolverConfig;
@@ -38,7 +39,7 @@ pub struct Config {
     /// When sessions are started, and how long requests wait for them.
     pub spawn: SpawnConfig,
     /// When sessions are stopped that nobody uses.
-    pub idle: IdleConfig,
+    pub idle: IdleConfigs,
     /// When sessions are removed that nobody uses.
     pub retention: RetentionConfig,
     /// What sessions are made from, where nobody says anything else.
@@ -179,7 +180,10 @@ impl Config {
             gateway: gateway?,
             services: services?,
             spawn: spawn?,
-            idle: idle?,
+            idle: IdleConfigs {
+                base: idle?,
+                profiles: BTreeMap::new(),
+            },
             retention: retention?,
             plan: Plan {
                 project: project?,
@@ -195,11 +199,14 @@ impl Config {
             shutdown: shutdown?,
         };
         for (name, profile) in profiles? {
-            config
-                .kubernetes
-                .profiles
-                .insert(name.clone(), profile.kubernetes?);
-            config.local.profiles.insert(name, profile.local);
+            // One name for all who are told it.
+            let name: Arc<str> = name.into();
+            let (kubernetes, idle) = (profile.kubernetes?, profile.idle?);
+            let others = &mut config.kubernetes.profiles;
+            others.insert(Arc::clone(&name), kubernetes);
+            let others = &mut config.local.profiles;
+            others.insert(Arc::clone(&name), profile.local);
+            config.idle.profiles.insert(name, idle);
         }
         config.check(root, data);
         Some(config)
@@ -208,7 +215,7 @@ impl Config {
     /// The names of all profiles.
     #[must_use]
     pub fn profiles(&self) -> BTreeSet<String> {
-        let named = self.kubernetes.profiles.keys().cloned();
+        let named = self.kubernetes.profiles.keys().map(ToString::to_string);
         named.chain([Plan::default_profile()]).collect()
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use session_gateway::{
-    activator::{InstanceUid, Progress},
+    activator::{InstanceUid, Observed, Progress},
     session::{ExitStatus, Intent, Reason, SessionId},
 };
 use uuid::Uuid;
@@ -61,7 +61,7 @@ async fn the_page_of_a_failure_that_may_pass_looks_again_and_finds_the_service()
     for part in ["looks again by itself", "unschedulable", "insufficient cpu"] {
         assert!(page.text().contains(part), "{part}: {page:?}");
     }
-    facts.saw(id, uid, vec![service.address; 3]);
+    facts.saw(id, Observed::new(uid, vec![service.address; 3]));
     gateway.until_running(id).await;
     let page = open(&gateway, id).await;
     assert_eq!(page.status, StatusCode::OK);

@@ -9,10 +9,11 @@ use session_gateway::{
     settings::{Origin, yaml},
 };
 use tempfile::tempdir;
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::{
     resolver::{Platform, Says, plan},
-    support::{sample, serve::Serve, until},
+    support::{DEADLINE, sample, serve::Serve, until},
 };
 
 const SETTINGS: &str = r#"
@@ -127,6 +128,9 @@ fn the_hash_of_a_plan_covers_its_profile() {
         assert!(!hashes[..at].contains(one), "{hashes:?}");
     }
     assert_eq!(hash(&["profile=large"]), hashes[1]);
+    // Nothing of a session is made otherwise for it.
+    let times = "profile=large,profiles.large.idle.after=5m,idle.countdown=5s";
+    assert_eq!(hash(&[times]), hashes[1]);
     assert_eq!(hash(&["profiles.small.env.A=small"]), hashes[0]);
 }
 
@@ -200,6 +204,41 @@ fn what_is_wrong_with_a_profile_is_told_with_its_place() {
             assert!(line.contains(part), "{line:?} has no {part:?}");
         }
     }
+}
+
+/// Of the profiles of two sessions one is stopped soon.
+#[tokio::test]
+async fn a_session_lives_as_long_as_its_profile_says() {
+    let (data, platform) = (tempdir().unwrap(), Platform::new().await);
+    let settings = [
+        platform.setting(),
+        "profiles.brief.idle.after=1s,profiles.brief.idle.countdown=1s".to_owned(),
+    ];
+    let gateway = Serve::start(data.path(), &settings);
+    let [brief, other] = [SessionId::random(), SessionId::random()];
+    let navigation = sample(session_gateway::session::Intent::Navigation).1;
+    for (id, profile) in [(other, "default"), (brief, "brief")] {
+        let mut answer = plan("7", "42");
+        answer["profile"] = profile.into();
+        platform.says(id, Says::Text(200, answer.to_string()));
+        gateway
+            .send("GET", &format!("/{id}/chat/"), &navigation)
+            .await;
+    }
+    let told = async |id| {
+        let reply = gateway.send("GET", &format!("/{id}/-/status"), &[]).await;
+        serde_json::from_slice::<Value>(&reply.body).expect("a status")
+    };
+    let begun = Instant::now();
+    while told(brief).await["state"] != "stopped" {
+        assert!(begun.elapsed() < DEADLINE, "{}", told(brief).await);
+        sleep(Duration::from_millis(10)).await;
+    }
+    let other = told(other).await;
+    assert_eq!(
+        (&other["state"], other.get("stop")),
+        (&json!("running"), None)
+    );
 }
 
 /// The platform names a profile, or none; local sessions run what it says.

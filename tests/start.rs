@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
 use session_gateway::{
-    activator::InstanceUid,
+    activator::{InstanceUid, Observed},
     session::{Intent, SessionId},
 };
 use tokio::task::JoinSet;
@@ -110,11 +110,10 @@ async fn a_service_that_refuses_is_waited_for() {
     let closed = tokio::net::TcpSocket::new_v4().unwrap();
     closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = closed.local_addr().unwrap();
-    gateway.sessions.facts().saw(
-        id,
-        InstanceUid(Uuid::new_v4()),
-        vec![address, service.address, service.address],
-    );
+    let uid = InstanceUid(Uuid::new_v4());
+    let addresses = vec![address, service.address, service.address];
+    let observed = Observed::new(uid, addresses);
+    gateway.sessions.facts().saw(id, observed);
     let chat = gateway.service("chat");
     until("chat is open", || {
         gateway

@@ -11,8 +11,8 @@ use crate::session::{Reason, Service, SessionId, Stage};
 /// One thing that was observed.
 #[derive(Debug, Clone)]
 pub enum Fact {
-    /// An instance runs, at these addresses by [`Service::index`].
-    Saw(SessionId, InstanceUid, Vec<SocketAddr>),
+    /// An instance runs.
+    Saw(SessionId, Observed),
     /// An incarnation is there and does not run, or does not run any more.
     Pending(SessionId, InstanceUid, Progress),
     /// That very instance is being ended.
@@ -45,6 +45,18 @@ pub enum Fact {
     Mended(SessionId, InstanceUid, Service),
     /// That very instance will be stopped at this time, or will not be any more.
     Announced(SessionId, InstanceUid, Option<Timestamp>),
+}
+
+/// An instance that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// Which one.
+    pub uid: InstanceUid,
+    /// Where its services listen, by [`Service::index`].
+    pub addresses: Vec<SocketAddr>,
+    /// The profile it is made by, if the configuration has one of that name. All share the configuration's own name:
+    /// there may be a hundred thousand instances.
+    pub profile: Option<Arc<str>>,
 }
 
 /// Where an incarnation stands that does not run.
@@ -91,6 +103,18 @@ impl Fact {
     }
 }
 
+impl Observed {
+    /// One that is made by no profile of the configuration.
+    #[must_use]
+    pub fn new(uid: InstanceUid, addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            uid,
+            addresses,
+            profile: None,
+        }
+    }
+}
+
 impl Facts {
     /// A handle on this table.
     #[must_use]
@@ -98,9 +122,9 @@ impl Facts {
         Self(table)
     }
 
-    /// An instance runs, at these addresses by [`Service::index`].
-    pub fn saw(&self, id: SessionId, uid: InstanceUid, addresses: Vec<SocketAddr>) {
-        self.0.apply(Fact::Saw(id, uid, addresses));
+    /// An instance runs.
+    pub fn saw(&self, id: SessionId, observed: Observed) {
+        self.0.apply(Fact::Saw(id, observed));
     }
 
     /// An incarnation is there and does not run, or does not run any more.

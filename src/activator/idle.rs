@@ -6,7 +6,7 @@
 //! stopped while the replica that serves it cannot reach what runs sessions for as long as the countdown lasts.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use super::{Activator, Fact, Facts, Instance, InstanceUid, Lease, Named, Slot, SpawnError};
 use crate::{
-    session::{Reason, Service, SessionId, clock},
+    session::{Plan, Reason, Service, SessionId, clock},
     settings::Section,
     shutdown::Stage,
 };
@@ -39,12 +39,21 @@ const KEEP: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// When sessions are stopped that nobody uses.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdleConfig {
     /// After so long without use; zero: never.
     pub after: Duration,
     /// How long before its stop a session's pages and the other replicas are told.
     pub countdown: Duration,
+}
+
+/// When which sessions are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdleConfigs {
+    /// Those of no profile, or of one that there is not any more.
+    pub base: IdleConfig,
+    /// Those of each profile, by its name.
+    pub profiles: BTreeMap<Arc<str>, IdleConfig>,
 }
 
 /// What this replica has under way.
@@ -77,6 +86,25 @@ impl IdleConfig {
     }
 }
 
+impl IdleConfigs {
+    /// By which this instance is stopped: by the profile that it was made by, as that is configured now.
+    fn of(&self, instance: &Instance) -> IdleConfig {
+        let name = instance.profile().unwrap_or(Plan::DEFAULT_PROFILE);
+        self.profiles.get(name).copied().unwrap_or(self.base)
+    }
+
+    /// Each that there is, once.
+    pub(super) fn all(&self) -> Vec<IdleConfig> {
+        let mut all = vec![self.base];
+        for own in self.profiles.values() {
+            if !all.contains(own) {
+                all.push(*own);
+            }
+        }
+        all
+    }
+}
+
 impl Stops {
     fn ours(&self) -> MutexGuard<'_, HashSet<InstanceUid>> {
         self.ours.lock().unwrap_or_else(PoisonError::into_inner)
@@ -88,9 +116,9 @@ impl Stops {
 }
 
 impl Activator {
-    /// Announces the stop of those that nobody uses, until the process ends.
-    pub(super) async fn look_for_idle(self: Arc<Self>) {
-        let mut ticks = interval(self.idle.looks());
+    /// Announces the stop of those of these times that nobody uses, until the process ends.
+    pub(super) async fn look_for_idle(self: Arc<Self>, idle: IdleConfig) {
+        let mut ticks = interval(idle.looks());
         // When each is worth a look at its record: another replica may have seen use.
         let mut due: HashMap<InstanceUid, Instant> = HashMap::new();
         loop {
@@ -105,12 +133,15 @@ impl Activator {
                 let Some(instance) = slot.instance.filter(|_| !slot.ending) else {
                     continue;
                 };
+                if self.idle.of(&instance) != idle {
+                    continue;
+                }
                 instance.next_window();
-                if self.idle.after.is_zero() || slot.stop.is_some() {
+                if idle.after.is_zero() || slot.stop.is_some() {
                     continue;
                 }
                 // One that has only just been seen may have been started elsewhere, and not been stamped yet.
-                if self.is_used(&instance) || instance.since().elapsed() < self.idle.after {
+                if self.is_used(&instance) || instance.since().elapsed() < idle.after {
                     continue;
                 }
                 let uid = instance.uid();
@@ -119,7 +150,7 @@ impl Activator {
                     _ => unused.push(Named { id, uid }),
                 }
             }
-            let looks = stream::iter(unused).map(|named| self.look_at(named));
+            let looks = stream::iter(unused).map(|named| self.look_at(named, idle));
             let looked: Vec<_> = looks.buffer_unordered(AT_ONCE).collect().await;
             later.extend(looked);
             due = later;
@@ -128,8 +159,8 @@ impl Activator {
 
     /// Announces the stop of a session that nobody uses here, unless its record says that it is used elsewhere. Returns
     /// when it is worth another look.
-    async fn look_at(&self, named: Named) -> (InstanceUid, Instant) {
-        let soon = Instant::now() + self.idle.looks();
+    async fn look_at(&self, named: Named, idle: IdleConfig) -> (InstanceUid, Instant) {
+        let soon = Instant::now() + idle.looks();
         let used = match self.spawner.look(named.id).await {
             Ok(seen) => seen.used,
             Err(error) => {
@@ -138,15 +169,11 @@ impl Activator {
             }
         };
         let unused = used.map_or(Duration::MAX, clock::since);
-        if let Some(left) = self
-            .idle
-            .after
-            .checked_sub(unused)
-            .filter(|left| !left.is_zero())
-        {
+        let left = idle.after.checked_sub(unused);
+        if let Some(left) = left.filter(|left| !left.is_zero()) {
             return (named.uid, Instant::now() + left);
         }
-        let stop = clock::now() + self.idle.countdown;
+        let stop = clock::now() + idle.countdown;
         self.stops.ours().insert(named.uid);
         let facts = Facts::new(Arc::clone(&self.table));
         if let Err(error) = self.spawner.announce(named, stop, &facts).await {
@@ -154,7 +181,7 @@ impl Activator {
             warn!(session = %named.id, %error, "a stop for want of use cannot be announced");
             return (named.uid, soon);
         }
-        (named.uid, Instant::now() + self.idle.after)
+        (named.uid, Instant::now() + idle.after)
     }
 
     /// Answers stops that are announced, by whichever replica, until the process ends.
@@ -188,7 +215,8 @@ impl Activator {
             uid: instance.uid(),
         };
         // By this replica's own measure of time as well: its clock may be ahead.
-        let mut due = Instant::now() + clock::until(stop).max(self.idle.countdown);
+        let countdown = self.idle.of(&instance).countdown;
+        let mut due = Instant::now() + clock::until(stop).max(countdown);
         if !self.stops.ours().remove(&named.uid) {
             due += LATER;
         }
@@ -327,10 +355,11 @@ impl Activator {
     /// Whether this replica has seen use lately.
     fn is_used(&self, instance: &Instance) -> bool {
         // Others may stop sessions where this replica does not.
-        let lately = if self.idle.after.is_zero() {
-            self.idle.countdown
+        let idle = self.idle.of(instance);
+        let lately = if idle.after.is_zero() {
+            idle.countdown
         } else {
-            self.idle.after
+            idle.after
         };
         instance
             .last_used()

@@ -15,6 +15,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
+use super::fact::Observed;
 use crate::session::{InputRule, Service, SessionId};
 
 /// The identity of one incarnation: of a pod, or of one start of local processes. Never used twice.
@@ -27,6 +28,7 @@ pub struct Instance {
     session: SessionId,
     uid: InstanceUid,
     addresses: Box<[SocketAddr]>,
+    profile: Option<Arc<str>>,
     /// By service: how often its program was exchanged, so that a probe of an earlier one ends.
     rounds: Box<[AtomicU32]>,
     since: Instant,
@@ -60,14 +62,20 @@ pub struct Lease {
 }
 
 impl Instance {
-    /// A new incarnation with no service open; `addresses` is by [`Service::index`].
+    /// A new incarnation with no service open.
     #[must_use]
-    pub fn new(session: SessionId, uid: InstanceUid, addresses: Vec<SocketAddr>) -> Self {
+    pub fn new(session: SessionId, observed: Observed) -> Self {
+        let Observed {
+            uid,
+            addresses,
+            profile,
+        } = observed;
         Self {
             session,
             uid,
             rounds: addresses.iter().map(|_| AtomicU32::new(0)).collect(),
             addresses: addresses.into(),
+            profile,
             since: Instant::now(),
             open: AtomicU32::new(0),
             leases: AtomicU32::new(0),
@@ -105,6 +113,12 @@ impl Instance {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The profile it is made by, if the configuration has one of that name.
+    #[must_use]
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
     }
 
     /// Its services.

@@ -125,7 +125,7 @@ impl Table {
 
     fn change(&self, slot: &mut Slot, fact: Fact, now: Instant) -> bool {
         match fact {
-            Fact::Saw(id, uid, addresses) => self.saw(slot, Instance::new(id, uid, addresses), now),
+            Fact::Saw(id, observed) => self.saw(slot, Instance::new(id, observed), now),
             Fact::Pending(_, uid, progress) => slot.pending(uid, progress, now),
             Fact::Ending(_, uid) => slot.ending(uid),
             Fact::Gone(_, uid) => slot.gone(uid),

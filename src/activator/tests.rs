@@ -28,12 +28,25 @@ const IDLE: Duration = Duration::from_hours(4);
 /// Far longer: only what is listed is removed.
 const RETENTION: Duration = Duration::from_hours(40);
 const COUNTDOWN: Duration = Duration::from_mins(10);
+/// Of the profile `short`, and of the profile `never`.
+const SHORT: IdleConfig = IdleConfig {
+    after: Duration::from_mins(2),
+    countdown: Duration::from_secs(30),
+};
+const NEVER: IdleConfig = IdleConfig {
+    after: Duration::ZERO,
+    countdown: COUNTDOWN,
+};
 
 fn activator(spawner: &Arc<FakeSpawner>, open: bool) -> Arc<Activator> {
+    of_profile(Plan::DEFAULT_PROFILE, spawner, open)
+}
+
+fn of_profile(name: &str, spawner: &Arc<FakeSpawner>, open: bool) -> Arc<Activator> {
     let plan = Plan {
         project: "7".into(),
         user: "42".into(),
-        profile: Plan::default_profile(),
+        profile: name.into(),
     };
     by(Arc::new(DefaultPlan(plan)), spawner, open)
 }
@@ -54,9 +67,12 @@ fn by(resolver: Arc<dyn Resolver>, spawner: &Arc<FakeSpawner>, open: bool) -> Ar
             queue: 100,
             limits: StartLimits::default(),
         },
-        idle: IdleConfig {
-            after: IDLE,
-            countdown: COUNTDOWN,
+        idle: IdleConfigs {
+            base: IdleConfig {
+                after: IDLE,
+                countdown: COUNTDOWN,
+            },
+            profiles: [("short".into(), SHORT), ("never".into(), NEVER)].into(),
         },
         retention: RetentionConfig {
             after: RETENTION,

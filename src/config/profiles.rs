@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::services::is_label;
+use crate::activator::IdleConfig;
 use crate::settings::Section;
 use crate::spawner::kubernetes::KubernetesConfig;
 use crate::spawner::local::{Command, LocalConfig};
@@ -12,6 +13,7 @@ use crate::spawner::local::{Command, LocalConfig};
 pub(super) struct Profile {
     pub(super) kubernetes: Option<KubernetesConfig>,
     pub(super) local: BTreeMap<String, Command>,
+    pub(super) idle: Option<IdleConfig>,
 }
 
 /// Reads all profiles from the whole configuration.
@@ -23,6 +25,7 @@ pub(super) fn read(root: &mut Section<'_>, base: &KubernetesConfig) -> Vec<(Stri
         let profile = Profile {
             kubernetes: base.profile(merged),
             local: LocalConfig::profile(merged),
+            idle: merged.section("idle", IdleConfig::read),
         };
         (name.to_owned(), profile)
     })

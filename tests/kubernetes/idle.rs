@@ -118,6 +118,35 @@ async fn a_session_that_nobody_uses_is_stopped_by_few_writes_and_comes_back_with
     assert_ne!(relay.pod(id).await.metadata.uid, before);
 }
 
+/// A pod has the name of its profile, and no times.
+#[tokio::test]
+async fn a_profile_has_times_of_its_own_which_hold_for_what_runs_already() {
+    let relay = Relay::apart().await;
+    let settings = "profile=brief,profiles.brief.idle.after=1h";
+    let before = relay.gateway(&[settings]).await;
+    let [brief, other] = [SessionId::random(), SessionId::random()];
+    starts(&before, brief).await;
+    // It would keep what it has seen in use within its own hour.
+    drop(before);
+    let relay = relay.another().await;
+    let settings = "profiles.brief.idle.after=1s,profiles.brief.idle.countdown=1s";
+    let after = relay.gateway(&[settings]).await;
+    starts(&after, other).await;
+    until_stopped(&after, brief).await;
+    let told = told(&after, other).await;
+    assert_eq!(
+        (&told["state"], &told["stop"]),
+        (&"running".into(), &Value::Null)
+    );
+    let profile = |pod: Pod| {
+        pod.metadata
+            .labels
+            .unwrap_or_default()
+            .remove("dev-session/profile")
+    };
+    assert_eq!(profile(relay.pod(other).await), None);
+}
+
 #[tokio::test]
 async fn whoever_says_so_keeps_a_session_from_being_stopped_at_any_gateway() {
     let relay = Relay::apart().await;

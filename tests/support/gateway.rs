@@ -15,7 +15,9 @@ use http::{Method, Request};
 use http_body_util::Full;
 use jiff::Timestamp;
 use session_gateway::{
-    activator::{Facts, Inspect, InstanceUid, Listed, Named, Seen, Slot, SpawnError, Spawner},
+    activator::{
+        Facts, Inspect, InstanceUid, Listed, Named, Observed, Seen, Slot, SpawnError, Spawner,
+    },
     app::{App, Control, Spawning},
     config::Config,
     session::{Found, Plan, Reason, Service, Services, SessionId, Stage},
@@ -241,7 +243,8 @@ impl Sessions {
     fn run(&self, id: SessionId) -> InstanceUid {
         let uid = InstanceUid(Uuid::new_v4());
         self.running.lock().unwrap().insert(id, uid);
-        self.facts().saw(id, uid, self.services.to_vec());
+        let observed = Observed::new(uid, self.services.to_vec());
+        self.facts().saw(id, observed);
         uid
     }
 }

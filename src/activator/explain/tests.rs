@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::activator::{Fact, InstanceUid, Progress, Table};
+use crate::activator::{Fact, InstanceUid, Observed, Progress, Table};
 
 const STAGES: [Stage; 6] = [
     Stage::Queue,
@@ -224,7 +224,7 @@ fn of_what_runs_each_port_is_told_by_itself() {
     let address = ([127, 0, 0, 1], 1).into();
     let runs = |id| {
         vec![
-            Fact::Saw(id, UID, vec![address; 2]),
+            Fact::Saw(id, Observed::new(UID, vec![address; 2])),
             Fact::Open(id, UID, one),
         ]
     };

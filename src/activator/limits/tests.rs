@@ -19,8 +19,9 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     activator::{
-        Activator, Facts, IdleConfig, Inspect, InstanceUid, Listed, Named, Parts, Probe, Resolver,
-        RetentionConfig, Seen, SpawnError, Spawner, StartLimits, StartWatcher, Trigger,
+        Activator, Facts, IdleConfig, IdleConfigs, Inspect, InstanceUid, Listed, Named, Observed,
+        Parts, Probe, Resolver, RetentionConfig, Seen, SpawnError, Spawner, StartLimits,
+        StartWatcher, Trigger,
     },
     session::{Found, Grant, Plan, Reason},
     shutdown::Ending,
@@ -85,7 +86,8 @@ impl Spawner for Replica {
             while let Some((made, id)) = heard.recv().await {
                 sleep_until(made + self.lag).await;
                 let address = SocketAddr::from(([127, 0, 0, 1], 1));
-                facts.saw(id, InstanceUid(Uuid::new_v4()), vec![address]);
+                let uid = InstanceUid(Uuid::new_v4());
+                facts.saw(id, Observed::new(uid, vec![address]));
                 let user = self.cluster.pods.lock().unwrap()[&id].clone();
                 facts.owner(id, &user);
             }
@@ -261,9 +263,12 @@ impl Fleet {
                     queue: 1000,
                     limits,
                 },
-                idle: IdleConfig {
-                    after: Duration::ZERO,
-                    countdown: Duration::ZERO,
+                idle: IdleConfigs {
+                    base: IdleConfig {
+                        after: Duration::ZERO,
+                        countdown: Duration::ZERO,
+                    },
+                    profiles: BTreeMap::new(),
                 },
                 retention: RetentionConfig {
                     after: Duration::ZERO,

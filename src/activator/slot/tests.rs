@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    activator::{Fact, Facts, Table, phase, tests::Log},
+    activator::{Fact, Facts, Observed, Table, phase, tests::Log},
     session::{Phase, SessionId},
 };
 
@@ -33,7 +33,7 @@ impl Bench {
 
     fn saw(&self, uid: InstanceUid) -> &Self {
         let address = ([127, 0, 0, 1], 1).into();
-        self.apply(Fact::Saw(self.id, uid, vec![address]))
+        self.apply(Fact::Saw(self.id, Observed::new(uid, vec![address])))
     }
 
     /// Where the session stands, by name, and what it waits for.

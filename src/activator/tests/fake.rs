@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use crate::{
     activator::{
-        Facts, Inspect, InstanceUid, Listed, Named, Probe, Seen, SpawnError, Spawner, StartWatcher,
+        Facts, Inspect, InstanceUid, Listed, Named, Observed, Probe, Seen, SpawnError, Spawner,
+        StartWatcher,
     },
     session::{Found, Plan, Reason, SessionId, Stage},
 };
@@ -81,7 +82,7 @@ impl Spawner for FakeSpawner {
     fn ensure<'a>(
         &'a self,
         id: SessionId,
-        _: &'a Plan,
+        plan: &'a Plan,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<(), SpawnError>> {
         self.starts.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +95,11 @@ impl Spawner for FakeSpawner {
             }
             *self.found.lock().unwrap() = Found::Vanished;
             let address = SocketAddr::from(([127, 0, 0, 1], 1));
-            facts.saw(id, InstanceUid(Uuid::new_v4()), vec![address; 2]);
+            let observed = Observed {
+                profile: Some(plan.profile.as_str().into()),
+                ..Observed::new(InstanceUid(Uuid::new_v4()), vec![address; 2])
+            };
+            facts.saw(id, observed);
             Ok(())
         })
     }

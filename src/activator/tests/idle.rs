@@ -3,10 +3,17 @@
 use super::*;
 use crate::session::InputRule;
 
+const MINUTE: Duration = Duration::from_mins(1);
+
 /// A session that runs, and the spawner that runs it.
 async fn running() -> (Arc<Activator>, Arc<FakeSpawner>, SessionId) {
+    running_by(Plan::DEFAULT_PROFILE).await
+}
+
+/// One that is made by this profile.
+async fn running_by(profile: &str) -> (Arc<Activator>, Arc<FakeSpawner>, SessionId) {
     let spawner = FakeSpawner::that_takes(Duration::from_secs(1));
-    let activator = activator(&spawner, true);
+    let activator = of_profile(profile, &spawner, true);
     let id = SessionId::random();
     drop(activator.lease(wanted(id, Intent::Api)).await.unwrap());
     (activator, spawner, id)
@@ -42,6 +49,46 @@ async fn a_session_that_nobody_uses_is_stopped_after_its_time_and_the_countdown(
     assert!(activator.lease(wanted(id, Intent::Asset)).await.is_err());
     assert!(activator.lease(wanted(id, Intent::Api)).await.is_ok());
     assert_eq!(spawner.starts(), 2, "the next visit starts it again");
+}
+
+/// A profile that is not configured any more is like none.
+#[tokio::test(start_paused = true)]
+async fn the_times_are_those_of_the_profile_that_it_is_made_by() {
+    for (profile, after, countdown) in [
+        ("short", SHORT.after, SHORT.countdown),
+        ("gone", IDLE, COUNTDOWN),
+    ] {
+        let (activator, spawner, id) = running_by(profile).await;
+        let unused = until_announced(&activator, id, true).await;
+        assert!(
+            after <= unused && unused <= after + after / 4,
+            "{profile}: {unused:?}"
+        );
+        let counted = until_announced(&activator, id, false).await;
+        assert!(
+            counted.abs_diff(countdown) < Duration::from_secs(1),
+            "{profile}: {counted:?}"
+        );
+        assert_eq!(spawner.expired.load(Ordering::Relaxed), 1, "{profile}");
+    }
+    let (activator, spawner, id) = running_by("never").await;
+    let announced = until_announced(&activator, id, true);
+    assert!(tokio::time::timeout(IDLE * 3, announced).await.is_err());
+    assert_eq!(spawner.looks.load(Ordering::Relaxed), 1, "of its start");
+}
+
+/// What counts as work is counted within a time that follows from them, too.
+#[tokio::test(start_paused = true)]
+async fn another_profile_shortens_no_window_of_a_sessions_frames() {
+    for (profile, window) in [("short", SHORT.after / 4), ("gone", MINUTE)] {
+        let (activator, _spawner, id) = running_by(profile).await;
+        let lease = activator.running(id, services()[0]).unwrap();
+        let (windows, begun) = (lease.instance().window(), Instant::now());
+        sleep(window * 10).await;
+        let took = begun.elapsed().as_secs() / window.as_secs();
+        let passed = u64::from(lease.instance().window() - windows);
+        assert!(passed.abs_diff(took) <= 1, "{profile}: {passed}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

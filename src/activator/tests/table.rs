@@ -12,9 +12,9 @@ fn a_late_word_of_an_old_instance_changes_nothing() {
         !table.apply(Fact::Open(id, old, service)),
         "of a session nobody knows"
     );
-    assert!(table.apply(Fact::Saw(id, old, address.clone())));
+    assert!(table.apply(Fact::Saw(id, Observed::new(old, address.clone()))));
     assert!(table.apply(Fact::Open(id, old, service)));
-    assert!(table.apply(Fact::Saw(id, new, address)));
+    assert!(table.apply(Fact::Saw(id, Observed::new(new, address))));
     for late in [
         Fact::Open(id, old, service),
         Fact::Closed(id, old, service),

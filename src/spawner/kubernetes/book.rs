@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::status::{State, View};
 use crate::{
-    activator::{InstanceUid, Progress},
+    activator::{InstanceUid, Observed, Progress},
     session::{Reason, SessionId, Stage},
 };
 
@@ -52,8 +52,8 @@ enum Told {
 /// What the table is to be told of one pod.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Word {
-    /// It runs, at these addresses.
-    Saw(SessionId, InstanceUid, Vec<SocketAddr>),
+    /// It runs.
+    Saw(SessionId, Observed),
     /// It is there and does not run.
     Pending(SessionId, InstanceUid, Progress),
     /// It will be stopped at this time, or will not be any more.
@@ -67,7 +67,9 @@ pub(super) enum Word {
 impl Word {
     fn told(&self) -> Told {
         match self {
-            Self::Saw(_, _, addresses) => Told::Ran(addresses.first().map(SocketAddr::ip)),
+            Self::Saw(_, Observed { addresses, .. }) => {
+                Told::Ran(addresses.first().map(SocketAddr::ip))
+            }
             Self::Pending(_, _, progress) => Told::Was(progress.clone()),
             Self::Announced(..) | Self::Ending(..) | Self::Gone(..) => Told::Ended,
         }
@@ -246,6 +248,7 @@ impl Book {
             address,
             ports,
             state,
+            profile,
             ..
         } = &known.view;
         let (id, uid) = (*id, *uid);
@@ -253,7 +256,12 @@ impl Book {
         match (state, address) {
             (State::Runs, Some(address)) if self.is_alone(address) => {
                 let addresses = ports.iter().map(|port| SocketAddr::new(*address, *port));
-                Word::Saw(id, uid, addresses.collect())
+                let observed = Observed {
+                    uid,
+                    addresses: addresses.collect(),
+                    profile: profile.clone(),
+                };
+                Word::Saw(id, observed)
             }
             (State::Runs, _) => pending(Progress::Waits(Stage::Port)),
             (State::Waits(stage), _) => match &known.event {

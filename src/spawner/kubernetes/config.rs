@@ -1,6 +1,7 @@
 //! The settings of sessions on Kubernetes. Those of the chart that deployed sessions before have its names.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Toleration};
 use k8s_openapi::api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyPeer};
@@ -43,7 +44,7 @@ pub struct KubernetesConfig {
     /// Who reaches a session's pod, and what it reaches.
     pub policy: Policy,
     /// By its name, what each profile makes of all this.
-    pub profiles: BTreeMap<String, Self>,
+    pub profiles: BTreeMap<Arc<str>, Self>,
 }
 
 /// What the container runs.
@@ -176,6 +177,13 @@ impl KubernetesConfig {
     pub fn by(&self, profile: &str) -> Option<&Self> {
         let default = (profile == Plan::DEFAULT_PROFILE).then_some(self);
         self.profiles.get(profile).or(default)
+    }
+
+    /// The name of this profile that all who are told it share; `None` if there is none of this name.
+    #[must_use]
+    pub fn shared_name(&self, profile: &str) -> Option<Arc<str>> {
+        let found = self.profiles.get_key_value(profile);
+        found.map(|(name, _)| Arc::clone(name))
     }
 
     /// Checks what matters only where sessions run on Kubernetes.

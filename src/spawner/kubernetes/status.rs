@@ -33,6 +33,8 @@ pub(super) struct View {
     pub(super) made: Option<Timestamp>,
     /// When it will be stopped, if that is announced.
     pub(super) stop: Option<jiff::Timestamp>,
+    /// The profile it is made by, where whoever reads it has looked for that in the configuration.
+    pub(super) profile: Option<Arc<str>>,
 }
 
 /// Where a pod stands.
@@ -107,6 +109,7 @@ pub(super) fn view(pod: &Pod, template: &NamespaceTemplate, services: &Services)
         is_helms: label(meta, MANAGED_BY) == Some(HELM),
         made: meta.creation_timestamp.as_ref().map(|time| time.0),
         stop: announced(meta),
+        profile: None,
     })
 }
 

@@ -32,7 +32,8 @@ use super::{
     Cluster,
     book::{Book, Word},
     client::words,
-    names::{self, UUID},
+    names::{self, PROFILE, UUID},
+    objects::label,
     record::user,
     status::{View, view},
 };
@@ -167,7 +168,7 @@ async fn pods(cluster: &Cluster, facts: &Facts) {
         .page_size(PAGE);
     let pauses = Pauses::default();
     let mut stream = watcher(pods, config).backoff(pauses.clone()).boxed();
-    let read = |pod: &Pod| view(pod, template, &cluster.services);
+    let read = |pod: &Pod| seen(cluster, pod);
     let mut failing = false;
     while let Some(event) = stream.next().await {
         use watcher::Event::{Apply, Delete, InitDone};
@@ -213,6 +214,13 @@ async fn pods(cluster: &Cluster, facts: &Facts) {
     }
 }
 
+/// What is seen of a pod, with its profile.
+fn seen(cluster: &Cluster, pod: &Pod) -> Option<View> {
+    let view = view(pod, &cluster.config.namespace, &cluster.services)?;
+    let profile = label(&pod.metadata, PROFILE).and_then(|name| cluster.config.shared_name(name));
+    Some(View { profile, ..view })
+}
+
 /// What a failed watch says, with the API server's own words.
 fn told(error: &watcher::Error) -> String {
     match error {
@@ -227,7 +235,7 @@ fn told(error: &watcher::Error) -> String {
 fn tell(facts: &Facts, words: impl IntoIterator<Item = Word>) {
     for word in words {
         match word {
-            Word::Saw(id, uid, addresses) => facts.saw(id, uid, addresses),
+            Word::Saw(id, observed) => facts.saw(id, observed),
             Word::Pending(id, uid, progress) => facts.pending(id, uid, progress),
             Word::Announced(id, uid, stop) => facts.announced(id, uid, stop),
             Word::Ending(id, uid) => facts.ending(id, uid),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::session::Plan;
@@ -17,7 +18,7 @@ pub struct LocalConfig {
     /// What is run for each service, by its name. A service that is not here runs the demo of its name.
     pub services: BTreeMap<String, Command>,
     /// By its name, what each profile runs for each service.
-    pub profiles: BTreeMap<String, BTreeMap<String, Command>>,
+    pub profiles: BTreeMap<Arc<str>, BTreeMap<String, Command>>,
 }
 
 /// What is run for one service.
@@ -54,6 +55,13 @@ impl LocalConfig {
     pub fn by(&self, profile: &str) -> Option<&BTreeMap<String, Command>> {
         let default = (profile == Plan::DEFAULT_PROFILE).then_some(&self.services);
         self.profiles.get(profile).or(default)
+    }
+
+    /// The name of this profile that all who are told it share; `None` if there is none of this name.
+    #[must_use]
+    pub fn shared_name(&self, profile: &str) -> Option<Arc<str>> {
+        let found = self.profiles.get_key_value(profile);
+        found.map(|(name, _)| Arc::clone(name))
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     service::{Ended, Launch, Supervised},
 };
 use crate::{
-    activator::{Facts, InstanceUid, SpawnError},
+    activator::{Facts, InstanceUid, Observed, SpawnError},
     session::{Plan, Reason, Service, SessionId},
 };
 
@@ -79,7 +79,12 @@ impl Start<'_> {
         let uid = InstanceUid(Uuid::new_v4());
         let addresses = ports.iter().map(Port::address).collect();
         // Before anybody follows the programs: what breaks in an instance nobody knows of is not news.
-        self.facts.saw(self.id, uid, addresses);
+        let observed = Observed {
+            uid,
+            addresses,
+            profile: host.config.shared_name(&self.plan.profile),
+        };
+        self.facts.saw(self.id, observed);
         let programs = host.services.iter().zip(supervised);
         let programs = programs
             .map(|((service, _), supervised)| self.follow(uid, service, supervised))

@@ -14,12 +14,17 @@ fn view(id: SessionId, uid: u128, address: &str, state: State) -> View {
         is_helms: false,
         made: None,
         stop: None,
+        profile: None,
     }
 }
 
 fn saw(view: &View) -> Word {
     let address = SocketAddr::new(view.address.expect("an address"), 3000);
-    Word::Saw(view.id, view.uid, vec![address])
+    let observed = Observed {
+        profile: view.profile.clone(),
+        ..Observed::new(view.uid, vec![address])
+    };
+    Word::Saw(view.id, observed)
 }
 
 fn waits(view: &View) -> Word {
