@@ -5,6 +5,7 @@
 //! that leaves; no wait without an end.
 
 mod activity;
+mod age;
 mod config;
 mod explain;
 mod fact;
@@ -35,10 +36,10 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, info};
 
-pub use config::{SpawnConfig, StartLimits};
+pub use age::KeepError;
+pub use config::{IdleConfig, IdleConfigs, SpawnConfig, StartLimits};
 pub use explain::{Explained, Link, Stands, Step};
 pub use fact::{Fact, Facts, Observed, Progress};
-pub use idle::{IdleConfig, IdleConfigs};
 pub use instance::{Instance, InstanceUid, Lease, TunnelGuard};
 pub use overview::Overview;
 pub use phase::{Meanwhile, Trigger, Verdict, overall, phase, verdict};
@@ -178,6 +179,10 @@ impl Activator {
         for idle in activator.idle.all() {
             let looks = Arc::clone(&activator).look_for_idle(idle);
             activator.drain.spawn("idle", looks);
+            if !idle.max_age.is_zero() {
+                let looks = Arc::clone(&activator).look_for_age(idle);
+                activator.drain.spawn("ages", looks);
+            }
         }
         activator
             .drain

@@ -34,7 +34,7 @@ pub use listener::{bind, serve};
 pub use tls::{Tls, TlsError};
 
 use crate::{
-    activator::{ActivateError, Activator, Lease, SpawnError, TunnelGuard, Wanted},
+    activator::{ActivateError, Activator, KeepError, Lease, SpawnError, TunnelGuard, Wanted},
     metrics::{By, Metrics, WorkerMeters},
     session::{Action, Grant, Intent, Route, RouteError, Service, Services, SessionId},
     shutdown::{Drain, ShutdownConfig},
@@ -87,9 +87,8 @@ struct Peer {
 
 impl Peer {
     fn new(address: IpAddr, secure: bool, trusted: bool) -> Self {
-        let address = HeaderValue::try_from(address.to_string()).expect("an address is ASCII");
         Self {
-            address,
+            address: HeaderValue::try_from(address.to_string()).expect("an address is ASCII"),
             secure,
             trusted,
         }
@@ -143,6 +142,9 @@ enum GatewayError {
     /// The session could not be stopped.
     #[error("the session could not be stopped")]
     Stop(SessionId, #[source] SpawnError),
+    /// The session will be stopped because of its age, and cannot be kept from that.
+    #[error(transparent)]
+    Keep(KeepError),
     /// The session has as many requests in flight as it may have.
     #[error("{0} has as many requests in flight as a session may have")]
     Busy(SessionId),
@@ -217,12 +219,11 @@ impl Gateway {
         let admitted = headers::admit(head, &peer, self.shared.config.limits.target)?;
         let route = route?;
         let grant = self.guard.check(head, &admitted, &route)?;
-        let target = Target::of(route, head.uri.path());
         Ok(Entry {
             admitted,
             peer,
             grant,
-            target,
+            target: Target::of(route, head.uri.path()),
         })
     }
 

@@ -9,7 +9,7 @@ use std::{cmp::Ordering, time::Duration};
 use askama::Template;
 use tokio::time::Instant;
 
-use crate::session::{Failure, Found, Limit, Phase, Reason, SessionId, Stage};
+use crate::session::{Because, Failure, Found, Limit, Phase, Reason, SessionId, Stage};
 
 /// The one style sheet.
 const STYLE: &str = include_str!("pages/style.css");
@@ -60,8 +60,19 @@ pub struct SessionView<'a> {
     pub services: &'a [ServiceView<'a>],
     /// When it was last used, as a person reads it.
     pub used: Option<String>,
-    /// In how many seconds it is stopped, if nobody uses it.
-    pub left: Option<u64>,
+    /// Why it will be stopped by itself, and in how many seconds.
+    pub stop: Option<(Because, u64)>,
+}
+
+impl SessionView<'_> {
+    /// Whether it will be stopped for this reason.
+    fn ends(&self, because: Because) -> bool {
+        self.stop.is_some_and(|(why, _)| why == because)
+    }
+
+    fn left(&self) -> u64 {
+        self.stop.map(|(_, left)| left).unwrap_or_default()
+    }
 }
 
 #[derive(Template)]
@@ -272,7 +283,7 @@ pub fn stopped(frame: Frame<'_>, id: SessionId, service: &str, found: Found, for
 #[must_use]
 pub fn session(frame: Frame<'_>, view: SessionView<'_>) -> String {
     // While something changes it is worth looking often.
-    let refresh = if matches!(view.state, "starting" | "stopping") || view.left.is_some() {
+    let refresh = if matches!(view.state, "starting" | "stopping") || view.stop.is_some() {
         1
     } else {
         10
@@ -482,7 +493,7 @@ mod tests {
                     state: "starting",
                     services: &services,
                     used,
-                    left: Some(59),
+                    stop: Some((Because::MaxAge, 59)),
                 },
             ),
             not_found(FRAME),

@@ -14,6 +14,7 @@ mod plan;
 mod reason;
 mod route;
 mod service;
+mod stop;
 
 pub use activity::{Activity, InputRule, Spell};
 pub use course::Course;
@@ -27,3 +28,4 @@ pub use route::{Action, Route, RouteError};
 pub use service::{
     HostHeader, OriginHeader, Prefix, Service, ServiceSpec, Services, ServicesError,
 };
+pub use stop::{Because, Stop};

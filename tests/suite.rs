@@ -11,6 +11,7 @@
 )]
 
 mod admin;
+mod age;
 mod config;
 mod connections;
 mod crash;

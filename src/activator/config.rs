@@ -1,9 +1,13 @@
-//! Section `spawn` of the configuration.
+//! Sections `spawn` and `idle` of the configuration.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::phase::Trigger;
-use crate::settings::Section;
+use super::{instance::Instance, phase::Trigger};
+use crate::{session::Plan, settings::Section};
+
+/// The longest and the shortest time between two looks for sessions that are not used; a quarter of `idle.after`, if
+/// that is in between. It is the window in which the frames of websockets are counted, too.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
 
 /// When sessions are started, and how long requests wait for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,26 @@ pub struct SpawnConfig {
     pub queue: usize,
     /// How many sessions there may be, and how often they may be started.
     pub limits: StartLimits,
+}
+
+/// When sessions are stopped by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdleConfig {
+    /// After so long without use; zero: never.
+    pub after: Duration,
+    /// How long before its stop a session's pages and the other replicas are told.
+    pub countdown: Duration,
+    /// After it has run for so long, however much it is used; zero: never.
+    pub max_age: Duration,
+}
+
+/// When which sessions are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdleConfigs {
+    /// Those of no profile, or of one that there is not any more.
+    pub base: IdleConfig,
+    /// Those of each profile, by its name.
+    pub profiles: BTreeMap<Arc<str>, IdleConfig>,
 }
 
 /// How many sessions there may be, and how often they may be started. `usize::MAX`: any number.
@@ -91,5 +115,53 @@ impl SpawnConfig {
             )
         });
         config
+    }
+}
+
+impl IdleConfig {
+    /// Reads the section.
+    #[must_use]
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let config = Self {
+            after: section.duration("after"),
+            countdown: section.duration("countdown"),
+            max_age: section.duration("max_age"),
+        };
+        let (told, lives) = (config.countdown, config.max_age);
+        section.check(&["max_age", "countdown"], lives.is_zero() || told <= lives, || {
+            format!(
+                "a session cannot be told of its end (idle.countdown, {}) for longer than it may run (idle.max_age, {})",
+                humantime::format_duration(told),
+                humantime::format_duration(lives)
+            )
+        });
+        config
+    }
+
+    pub(super) fn looks(&self) -> Duration {
+        let (shortest, longest) = LOOKS;
+        if self.after.is_zero() {
+            return longest;
+        }
+        (self.after / 4).clamp(shortest, longest)
+    }
+}
+
+impl IdleConfigs {
+    /// By which this instance is stopped: by the profile that it was made by, as that is configured now.
+    pub(super) fn of(&self, instance: &Instance) -> IdleConfig {
+        let name = instance.profile().unwrap_or(Plan::DEFAULT_PROFILE);
+        self.profiles.get(name).copied().unwrap_or(self.base)
+    }
+
+    /// Each that there is, once.
+    pub(super) fn all(&self) -> Vec<IdleConfig> {
+        let mut all = vec![self.base];
+        for own in self.profiles.values() {
+            if !all.contains(own) {
+                all.push(*own);
+            }
+        }
+        all
     }
 }

@@ -45,6 +45,8 @@ pub enum Fact {
     Mended(SessionId, InstanceUid, Service),
     /// That very instance will be stopped at this time, or will not be any more.
     Announced(SessionId, InstanceUid, Option<Timestamp>),
+    /// That very instance has run for so long that it will be stopped at this time, used or not.
+    Aged(SessionId, InstanceUid, Timestamp),
 }
 
 /// An instance that runs.
@@ -57,6 +59,8 @@ pub struct Observed {
     /// The profile it is made by, if the configuration has one of that name. All share the configuration's own name:
     /// there may be a hundred thousand instances.
     pub profile: Option<Arc<str>>,
+    /// When it was made, if it may be stopped because of its age.
+    pub made: Option<Timestamp>,
 }
 
 /// Where an incarnation stands that does not run.
@@ -93,7 +97,8 @@ impl Fact {
             | Self::Late(id, ..)
             | Self::Broke(id, ..)
             | Self::Mended(id, ..)
-            | Self::Announced(id, ..) => *id,
+            | Self::Announced(id, ..)
+            | Self::Aged(id, ..) => *id,
         }
     }
 
@@ -104,13 +109,14 @@ impl Fact {
 }
 
 impl Observed {
-    /// One that is made by no profile of the configuration.
+    /// One that is made by no profile of the configuration, and that does not grow old.
     #[must_use]
     pub fn new(uid: InstanceUid, addresses: Vec<SocketAddr>) -> Self {
         Self {
             uid,
             addresses,
             profile: None,
+            made: None,
         }
     }
 }

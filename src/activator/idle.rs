@@ -6,7 +6,7 @@
 //! stopped while the replica that serves it cannot reach what runs sessions for as long as the countdown lasts.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,16 +19,15 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Activator, Fact, Facts, Instance, InstanceUid, Lease, Named, Slot, SpawnError};
+use super::{
+    Activator, Fact, Facts, IdleConfig, Instance, InstanceUid, KeepError, Lease, Named, Slot,
+    SpawnError,
+};
 use crate::{
-    session::{Plan, Reason, Service, SessionId, clock},
-    settings::Section,
+    session::{Reason, Service, SessionId, clock},
     shutdown::Stage,
 };
 
-/// The longest and the shortest time between two looks for sessions that are not used; a quarter of `idle.after`, if
-/// that is in between. It is the window in which the frames of websockets are counted, too.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
 /// Sessions whose records are read at a time.
 const AT_ONCE: usize = 8;
 /// How much later than the replica that announced a stop the others see to it: that one may be gone.
@@ -37,24 +36,6 @@ const LATER: Duration = Duration::from_secs(10);
 const KEEP: Duration = Duration::from_secs(5);
 /// The pause after what runs sessions could not be reached.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// When sessions are stopped that nobody uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdleConfig {
-    /// After so long without use; zero: never.
-    pub after: Duration,
-    /// How long before its stop a session's pages and the other replicas are told.
-    pub countdown: Duration,
-}
-
-/// When which sessions are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdleConfigs {
-    /// Those of no profile, or of one that there is not any more.
-    pub base: IdleConfig,
-    /// Those of each profile, by its name.
-    pub profiles: BTreeMap<Arc<str>, IdleConfig>,
-}
 
 /// What this replica has under way.
 #[derive(Default)]
@@ -66,44 +47,6 @@ pub(super) struct Stops {
 }
 
 type Keeping = Arc<OnceCell<Result<bool, SpawnError>>>;
-
-impl IdleConfig {
-    /// Reads the section.
-    #[must_use]
-    pub fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            after: section.duration("after"),
-            countdown: section.duration("countdown"),
-        }
-    }
-
-    fn looks(&self) -> Duration {
-        let (shortest, longest) = LOOKS;
-        if self.after.is_zero() {
-            return longest;
-        }
-        (self.after / 4).clamp(shortest, longest)
-    }
-}
-
-impl IdleConfigs {
-    /// By which this instance is stopped: by the profile that it was made by, as that is configured now.
-    fn of(&self, instance: &Instance) -> IdleConfig {
-        let name = instance.profile().unwrap_or(Plan::DEFAULT_PROFILE);
-        self.profiles.get(name).copied().unwrap_or(self.base)
-    }
-
-    /// Each that there is, once.
-    pub(super) fn all(&self) -> Vec<IdleConfig> {
-        let mut all = vec![self.base];
-        for own in self.profiles.values() {
-            if !all.contains(own) {
-                all.push(*own);
-            }
-        }
-        all
-    }
-}
 
 impl Stops {
     fn ours(&self) -> MutexGuard<'_, HashSet<InstanceUid>> {
@@ -137,7 +80,7 @@ impl Activator {
                     continue;
                 }
                 instance.next_window();
-                if idle.after.is_zero() || slot.stop.is_some() {
+                if idle.after.is_zero() || slot.stop.or(slot.last).is_some() {
                     continue;
                 }
                 // One that has only just been seen may have been started elsewhere, and not been stamped yet.
@@ -239,7 +182,7 @@ impl Activator {
                 }
             }
             if due <= Instant::now() {
-                if self.expire(named, stop).await {
+                if self.expire(named, Some(stop)).await {
                     return;
                 }
                 due = Instant::now() + PAUSE;
@@ -253,21 +196,23 @@ impl Activator {
         }
     }
 
-    /// Stops what is announced to be stopped now. Returns whether there is nothing more to do about it.
-    async fn expire(&self, named: Named, stop: Timestamp) -> bool {
+    /// Stops what is to be stopped now: what that is announced of, or with no `stop` what has run for as long as it
+    /// may. Returns whether there is nothing more to do about it.
+    pub(super) async fn expire(&self, named: Named, stop: Option<Timestamp>) -> bool {
         let facts = Facts::new(Arc::clone(&self.table));
         let stopped = self.spawner.expire(named, stop, &facts).await;
         self.records.forget(named.id);
         match stopped {
             Ok(true) => {
                 self.table.apply(Fact::Forgiven(named.id));
-                info!(session = %named.id, "session stopped for want of use");
+                let because = if stop.is_some() { "idle" } else { "max_age" };
+                info!(session = %named.id, because, "session stopped");
                 true
             }
             // The watch will say what has become of it.
             Ok(false) => false,
             Err(error) => {
-                warn!(session = %named.id, %error, "it is not used, and cannot be stopped");
+                warn!(session = %named.id, %error, "its time has come, and it cannot be stopped");
                 false
             }
         }
@@ -329,20 +274,28 @@ impl Activator {
     /// not run.
     ///
     /// # Errors
-    /// If an announced stop could not be taken back.
-    pub async fn keep_alive(self: &Arc<Self>, id: SessionId) -> Result<(), SpawnError> {
+    /// If an announced stop could not be taken back; or if it will be stopped because of its age, which nothing takes
+    /// back.
+    pub async fn keep_alive(self: &Arc<Self>, id: SessionId) -> Result<(), KeepError> {
         let slot = self.table.slot(id);
         let Some(instance) = slot.instance.filter(|_| !slot.ending) else {
             return Ok(());
         };
         instance.touch();
-        if slot.stop.is_none() {
-            return Ok(());
-        }
-        let named = Named {
-            id,
-            uid: instance.uid(),
+        let kept = match slot.stop {
+            Some(_) => self.keep_now(id, instance.uid()).await,
+            None => Ok(()),
         };
+        kept.map_err(|error| KeepError::Spawner(id, error))?;
+        match slot.last {
+            Some(stop) => Err(KeepError::Aged(id, stop)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes an announced stop back, whoever waits for that.
+    async fn keep_now(self: &Arc<Self>, id: SessionId, uid: InstanceUid) -> Result<(), SpawnError> {
+        let named = Named { id, uid };
         let activator = Arc::clone(self);
         let keep = self
             .drain

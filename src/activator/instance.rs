@@ -12,11 +12,12 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
 use super::fact::Observed;
-use crate::session::{InputRule, Service, SessionId};
+use crate::session::{InputRule, Service, SessionId, clock};
 
 /// The identity of one incarnation: of a pod, or of one start of local processes. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +30,10 @@ pub struct Instance {
     uid: InstanceUid,
     addresses: Box<[SocketAddr]>,
     profile: Option<Arc<str>>,
+    /// When it was made, and for how long it had run when it was first seen here.
+    made: Option<(Timestamp, Duration)>,
+    /// Whether this replica started it.
+    is_own: bool,
     /// By service: how often its program was exchanged, so that a probe of an earlier one ends.
     rounds: Box<[AtomicU32]>,
     since: Instant,
@@ -69,6 +74,7 @@ impl Instance {
             uid,
             addresses,
             profile,
+            made,
         } = observed;
         Self {
             session,
@@ -76,6 +82,8 @@ impl Instance {
             rounds: addresses.iter().map(|_| AtomicU32::new(0)).collect(),
             addresses: addresses.into(),
             profile,
+            made: made.map(|made| (made, clock::since(made))),
+            is_own: false,
             since: Instant::now(),
             open: AtomicU32::new(0),
             leases: AtomicU32::new(0),
@@ -119,6 +127,26 @@ impl Instance {
     #[must_use]
     pub fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
+    }
+
+    /// The same, started by this replica or not.
+    pub(super) fn started_here(self, is_own: bool) -> Self {
+        Self { is_own, ..self }
+    }
+
+    /// Whether this replica started it, as far as it has seen that.
+    pub(super) fn was_started_here(&self) -> bool {
+        self.is_own
+    }
+
+    /// When it was made, if it grows old.
+    pub(super) fn made(&self) -> Option<Timestamp> {
+        self.made.map(|(made, _)| made)
+    }
+
+    /// For how long it has run, if it grows old.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.made.map(|(_, age)| age + self.since.elapsed())
     }
 
     /// Its services.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Activator, Seen, Slot, SpawnError, phase};
-use crate::session::{Phase, Service, Services, SessionId, clock};
+use crate::session::{Phase, Service, Services, SessionId, Stop, clock};
 
 /// Where a session and each of its services stand.
 #[derive(Debug, Clone)]
@@ -19,8 +19,8 @@ pub struct Overview {
     pub services: Vec<(Service, Phase, Option<SocketAddr>)>,
     /// When it was last used, if that is known.
     pub used: Option<Timestamp>,
-    /// When it will be stopped unless it is used before, if that is announced.
-    pub stop: Option<Timestamp>,
+    /// The next stop that will come by itself, if one is known to.
+    pub stop: Option<Stop>,
 }
 
 impl Activator {
@@ -70,7 +70,7 @@ impl Overview {
                 .and_then(|instance| instance.last_used())
                 .map(clock::at)
                 .or(used),
-            stop: slot.stop,
+            stop: slot.next_stop(),
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     table::Waiters,
     tally::{Counted, Place},
 };
-use crate::session::{Course, Failure, Reason, Service, Stage};
+use crate::session::{Because, Course, Failure, Reason, Service, Stage, Stop};
 
 /// First pause after a failure; doubled with each further one in a row.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -31,6 +31,8 @@ pub struct Slot {
     pub ending: bool,
     /// When the instance will be stopped, unless it is used before.
     pub stop: Option<Timestamp>,
+    /// When it will be, used or not, because of its age.
+    pub last: Option<Timestamp>,
     /// What does not run: not yet, not any more, or not at all.
     pub pending: Option<Pending>,
     /// The start under way in this replica.
@@ -172,7 +174,7 @@ impl Slot {
             old.end();
         }
         self.ending = false;
-        self.stop = None;
+        (self.stop, self.last) = (None, None);
         self.broken.clear();
         self.reach(Stage::Port, now);
         self.pending
@@ -236,7 +238,7 @@ impl Slot {
             return false;
         };
         self.ending = true;
-        self.stop = None;
+        (self.stop, self.last) = (None, None);
         instance.end();
         true
     }
@@ -248,6 +250,29 @@ impl Slot {
             self.stop = stop;
         }
         news
+    }
+
+    pub(super) fn aged(&mut self, uid: InstanceUid, last: Timestamp) -> bool {
+        let is_meant = !self.ending && self.incarnation(uid).is_some();
+        is_meant && self.last.replace(last) != Some(last)
+    }
+
+    /// The next stop that will come by itself, as far as it is known.
+    pub(super) fn next_stop(&self) -> Option<Stop> {
+        let because = |because| move |at| Stop { at, because };
+        let idle = self.stop.map(because(Because::Idle));
+        let last = self.last.map(because(Because::MaxAge));
+        // Of two at once the one that nothing takes back.
+        last.into_iter().chain(idle).min_by_key(|stop| stop.at)
+    }
+
+    /// Whether its start was begun in this replica.
+    pub(super) fn is_started_here(&self, uid: InstanceUid) -> bool {
+        if let Some(known) = self.incarnation(uid) {
+            return known.was_started_here();
+        }
+        let course = self.course.as_ref();
+        course.is_some_and(|course| course.at(Stage::Queue).is_some())
     }
 
     pub(super) fn gone(&mut self, uid: InstanceUid) -> bool {
@@ -264,7 +289,7 @@ impl Slot {
         self.instance = None;
         self.course.take_if(|_| self.start.is_none());
         self.ending = false;
-        self.stop = None;
+        (self.stop, self.last) = (None, None);
         self.broken.clear();
         true
     }

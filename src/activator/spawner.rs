@@ -75,15 +75,15 @@ pub trait Spawner: Send + Sync + 'static {
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<bool, SpawnError>>;
 
-    /// Stops exactly this instance as [`stop`](Self::stop) does, if its stop is still announced for `stop`. Returns
-    /// whether it was stopped by this call; if anything has changed since, it is not.
+    /// Stops exactly this instance as [`stop`](Self::stop) does. With `stop`, only if that is still announced for this
+    /// time: if anything has changed since, it is not. Returns whether it was stopped by this call.
     ///
     /// # Errors
     /// If the record cannot be written or the instance does not end.
     fn expire<'a>(
         &'a self,
         instance: Named,
-        stop: Timestamp,
+        stop: Option<Timestamp>,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<bool, SpawnError>>;
 

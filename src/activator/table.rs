@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    fact::Fact,
+    fact::{Fact, Observed},
     instance::{Instance, InstanceUid, Lease},
     listeners::{Listener, Listeners},
     slot::{Begun, LAST_RETRY, Slot},
@@ -47,6 +47,8 @@ pub struct Table {
     /// Those that a stop was announced of, until somebody looks.
     announced: Mutex<Vec<SessionId>>,
     announcement: Notify,
+    /// Told when the spawner has named all that it knows.
+    pub(super) listed: Notify,
     pub(super) listeners: Listeners,
     /// Counts the changes of all sessions.
     changes: watch::Sender<u64>,
@@ -76,6 +78,7 @@ impl Table {
             tallied: Notify::new(),
             announced: Mutex::default(),
             announcement: Notify::new(),
+            listed: Notify::new(),
             listeners: Listeners::default(),
             changes: watch::Sender::default(),
         };
@@ -125,23 +128,11 @@ impl Table {
 
     fn change(&self, slot: &mut Slot, fact: Fact, now: Instant) -> bool {
         match fact {
-            Fact::Saw(id, observed) => self.saw(slot, Instance::new(id, observed), now),
+            Fact::Saw(id, observed) => self.saw(slot, id, observed, now),
             Fact::Pending(_, uid, progress) => slot.pending(uid, progress, now),
             Fact::Ending(_, uid) => slot.ending(uid),
             Fact::Gone(_, uid) => slot.gone(uid),
-            Fact::Begun(_) => {
-                let first = slot.start.is_none();
-                if first && !slot.is_there() {
-                    // It may be another's by now.
-                    slot.owner = None;
-                }
-                slot.start.get_or_insert(Begun::at(now));
-                if first {
-                    slot.course = None;
-                    slot.reach(Stage::Queue, now);
-                }
-                first
-            }
+            Fact::Begun(_) => begun(slot, now),
             Fact::Owner(_, user) => {
                 let news = slot.owner.as_ref() != Some(&user);
                 slot.owner = Some(user);
@@ -185,10 +176,13 @@ impl Table {
             }
             Fact::Mended(_, uid, service) => self.mended(slot, uid, service),
             Fact::Announced(id, uid, stop) => self.announced(slot, id, uid, stop),
+            Fact::Aged(_, uid, last) => slot.aged(uid, last),
         }
     }
 
-    fn saw(&self, slot: &mut Slot, instance: Instance, now: Instant) -> bool {
+    fn saw(&self, slot: &mut Slot, id: SessionId, observed: Observed, now: Instant) -> bool {
+        let is_own = slot.is_started_here(observed.uid);
+        let instance = Instance::new(id, observed).started_here(is_own);
         // A pod whose sandbox was made anew is the same one at another address.
         let known = slot.incarnation(instance.uid());
         if known.is_some_and(|known| known.addresses() == instance.addresses()) {
@@ -339,6 +333,7 @@ impl Table {
 
     pub(super) fn set_synced(&self) {
         self.synced.store(true, Ordering::Release);
+        self.listed.notify_waiters();
     }
 
     /// Forgets failures that no longer keep a start waiting, so that sessions nobody returns to cost nothing.
@@ -350,6 +345,21 @@ impl Table {
             !slot.is_empty()
         });
     }
+}
+
+/// Returns whether it is the first to begin.
+fn begun(slot: &mut Slot, now: Instant) -> bool {
+    let first = slot.start.is_none();
+    if first && !slot.is_there() {
+        // It may be another's by now.
+        slot.owner = None;
+    }
+    slot.start.get_or_insert(Begun::at(now));
+    if first {
+        slot.course = None;
+        slot.reach(Stage::Queue, now);
+    }
+    first
 }
 
 fn lease(slot: &Slot, service: Service) -> Option<Lease> {

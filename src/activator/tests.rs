@@ -6,6 +6,7 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::{runtime::Handle, time::sleep};
 use uuid::Uuid;
 
+mod age;
 mod fake;
 mod follow;
 mod idle;
@@ -32,11 +33,20 @@ const COUNTDOWN: Duration = Duration::from_mins(10);
 const SHORT: IdleConfig = IdleConfig {
     after: Duration::from_mins(2),
     countdown: Duration::from_secs(30),
+    max_age: Duration::ZERO,
 };
 const NEVER: IdleConfig = IdleConfig {
     after: Duration::ZERO,
     countdown: COUNTDOWN,
+    max_age: Duration::ZERO,
 };
+/// Of the profile `old`.
+const OLD: IdleConfig = IdleConfig {
+    after: Duration::ZERO,
+    countdown: Duration::from_mins(2),
+    max_age: Duration::from_mins(50),
+};
+const SECOND: Duration = Duration::from_secs(1);
 
 fn activator(spawner: &Arc<FakeSpawner>, open: bool) -> Arc<Activator> {
     of_profile(Plan::DEFAULT_PROFILE, spawner, open)
@@ -71,8 +81,11 @@ fn by(resolver: Arc<dyn Resolver>, spawner: &Arc<FakeSpawner>, open: bool) -> Ar
             base: IdleConfig {
                 after: IDLE,
                 countdown: COUNTDOWN,
+                max_age: Duration::ZERO,
             },
-            profiles: [("short".into(), SHORT), ("never".into(), NEVER)].into(),
+            profiles: [("short", SHORT), ("never", NEVER), ("old", OLD)]
+                .map(|(name, times)| (name.into(), times))
+                .into(),
         },
         retention: RetentionConfig {
             after: RETENTION,

@@ -43,9 +43,13 @@ pub(super) struct Session {
     /// When it was last used.
     #[schema(format = "date-time")]
     pub(super) used: Option<String>,
-    /// When it will be stopped unless it is used before.
+    /// When it will be stopped by itself.
     #[schema(format = "date-time")]
     pub(super) stop: Option<String>,
+    /// Why it will be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Because)]
+    pub(super) because: Option<&'static str>,
     /// What its start waits for, in order, while it is being started.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -116,6 +120,17 @@ pub(super) struct Counts {
     pub(super) states: BTreeMap<&'static str, usize>,
     /// Whose start waits for its turn.
     pub(super) queued: usize,
+}
+
+/// Why a session will be stopped by itself.
+#[expect(dead_code, reason = "the API's description alone is made of it")]
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(super) enum Because {
+    /// Nobody uses it, and any use takes that back.
+    Idle,
+    /// It has run for as long as a session may, and nothing takes that back.
+    MaxAge,
 }
 
 /// Where a session or a service stands.
@@ -219,7 +234,8 @@ impl Session {
             profile,
             created: created.map(|created| created.to_string()),
             used: overview.used.map(|used| used.to_string()),
-            stop: overview.stop.map(|stop| stop.to_string()),
+            stop: overview.stop.map(|stop| stop.at.to_string()),
+            because: overview.stop.map(|stop| stop.because.name()),
             stages: told.unwrap_or_default(),
             services: overview.services.into_iter().map(named).collect(),
         }

@@ -10,7 +10,7 @@ use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
 
 use crate::{
-    activator::SpawnError,
+    activator::{KeepError, SpawnError},
     session::{Reason, SessionIdError},
 };
 
@@ -52,6 +52,15 @@ pub(super) enum Refused {
     /// What runs sessions cannot be reached, or refuses
     #[response(status = 503, content_type = "application/problem+json")]
     Spawner(Problem),
+}
+
+/// What a call that keeps a session may answer as well.
+#[expect(dead_code, reason = "the API's description alone is made of it")]
+#[derive(IntoResponses)]
+pub(super) enum Aged {
+    /// It will be stopped because of its age, and nothing takes that back
+    #[response(status = 409, content_type = "application/problem+json")]
+    Session(Problem),
 }
 
 impl Problem {
@@ -133,6 +142,18 @@ impl Problem {
             "This is no session id",
             error.to_string(),
         )
+    }
+
+    pub(super) fn keep(error: &KeepError) -> Self {
+        match error {
+            KeepError::Spawner(_, error) => Self::spawner(error),
+            KeepError::Aged(..) => Self::new(
+                StatusCode::CONFLICT,
+                "max_age_reached",
+                "The session has run for as long as it may",
+                error.to_string(),
+            ),
+        }
     }
 
     pub(super) fn spawner(error: &SpawnError) -> Self {

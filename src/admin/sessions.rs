@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use super::{
     Admin,
     document::{Deleted, Explanation, Session, Sessions, State as SessionState},
-    problem::{Problem, Refused},
+    problem::{Aged, Problem, Refused},
 };
 use crate::{
     activator::{Listed, Overview, Seen},
@@ -212,7 +212,7 @@ pub(super) async fn start(
 /// Does nothing for a session that does not run.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/keep", operation_id = "keepSession", params(One),
-    responses((status = 200, description = "The session", body = Session), Refused)
+    responses((status = 200, description = "The session", body = Session), Refused, Aged)
 )]
 pub(super) async fn keep(
     State(admin): State<Arc<Admin>>,
@@ -220,7 +220,7 @@ pub(super) async fn keep(
 ) -> Result<Json<Session>, Problem> {
     let id = one.id()?;
     let kept = admin.activator.keep_alive(id).await;
-    kept.map_err(|error| Problem::spawner(&error))?;
+    kept.map_err(|error| Problem::keep(&error))?;
     Ok(Json(admin.known(id).await?))
 }
 

@@ -25,7 +25,7 @@ use super::{
     upstream::UpstreamError,
 };
 use crate::{
-    activator::ActivateError,
+    activator::{ActivateError, KeepError},
     pages,
     session::{Phase, Reason, Route, Service, SessionId},
 };
@@ -143,6 +143,7 @@ pub(super) fn answer(error: &GatewayError, asker: &Asker, gateway: &Gateway) -> 
         | GatewayError::Guard(_)
         | GatewayError::Activate(..)
         | GatewayError::Stop(..)
+        | GatewayError::Keep(_)
         | GatewayError::Tunnels(_)
         | GatewayError::Busy(_)
         | GatewayError::Upstream(_) => {}
@@ -191,6 +192,7 @@ fn page(error: &GatewayError, code: Code, asker: &Asker, shared: &Shared) -> Res
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
         | GatewayError::Stop(..)
+        | GatewayError::Keep(_)
         | GatewayError::Tunnels(_)
         | GatewayError::Busy(_)
         | GatewayError::Upstream(_) => {
@@ -204,6 +206,9 @@ fn advice(code: Code) -> &'static str {
     match code {
         Code::NoSuchProject => {
             "It may have been deleted, or not be there yet. Check the link, or open the project from where you got it."
+        }
+        Code::MaxAgeReached => {
+            "It will be stopped soon, and its files are kept. Opening one of its services starts it again then."
         }
         Code::CrossSite => "Open the address in a tab of its own instead.",
         Code::HostNotServed => {
@@ -274,12 +279,14 @@ fn retry_after(error: &GatewayError) -> Option<Duration> {
         GatewayError::Activate(ActivateError::Crowded(..) | ActivateError::Look(..), ..)
         | GatewayError::Busy(_)
         | GatewayError::Stop(..)
+        | GatewayError::Keep(KeepError::Spawner(..))
         | GatewayError::Tunnels(_) => Some(SOON),
         GatewayError::Head(_)
         | GatewayError::Admit(_)
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
+        | GatewayError::Keep(KeepError::Aged(..))
         | GatewayError::Upstream(_) => None,
     }
 }
@@ -311,6 +318,7 @@ fn log(error: &GatewayError, code: Code, asker: &Asker) {
             | UpstreamError::Unfit(..),
         )
         | GatewayError::Stop(..)
+        | GatewayError::Keep(KeepError::Spawner(..))
         | GatewayError::Activate(ActivateError::Look(..), ..) => {
             warn!(%request, code, session, error = causes, "request failed");
         }
@@ -319,6 +327,7 @@ fn log(error: &GatewayError, code: Code, asker: &Asker) {
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
+        | GatewayError::Keep(KeepError::Aged(..))
         | GatewayError::Tunnels(_)
         | GatewayError::Busy(_)
         | GatewayError::Upstream(UpstreamError::Stalled(_) | UpstreamError::Broken(..))

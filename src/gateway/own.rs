@@ -75,11 +75,8 @@ impl Gateway {
                 .await
             }
             Target::Own(id, Action::Keep) => {
-                self.shared
-                    .activator
-                    .keep_alive(id)
-                    .await
-                    .map_err(|error| GatewayError::Stop(id, error))?;
+                let kept = self.shared.activator.keep_alive(id).await;
+                kept.map_err(GatewayError::Keep)?;
                 self.done(
                     id,
                     back(id, &head.headers, entry.admitted.public.host()),
@@ -147,7 +144,9 @@ impl Gateway {
             state: overview.state,
             services: &services,
             used,
-            left: overview.stop.map(|stop| clock::until(stop).as_secs()),
+            stop: overview
+                .stop
+                .map(|stop| (stop.because, clock::until(stop.at).as_secs())),
         };
         let embedders = &self.shared.config.embedders;
         let write = |frame: Frame<'_>| pages::session(frame, view);

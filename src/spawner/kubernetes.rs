@@ -221,7 +221,7 @@ impl Spawner for KubernetesSpawner {
     fn expire<'a>(
         &'a self,
         instance: Named,
-        stop: Timestamp,
+        stop: Option<Timestamp>,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<bool, SpawnError>> {
         let (cluster, facts) = (Arc::clone(&self.cluster), facts.clone());

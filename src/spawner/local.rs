@@ -272,12 +272,13 @@ impl Spawner for LocalSpawner {
     fn expire<'a>(
         &'a self,
         Named { id, uid }: Named,
-        stop: Timestamp,
+        stop: Option<Timestamp>,
         _: &'a Facts,
     ) -> BoxFuture<'a, Result<bool, SpawnError>> {
         self.alone(id, move |host, session| async move {
             let mut running = session.running.lock().await;
-            let is_so = matches!(&*running, Some(one) if one.uid == uid && one.stop == Some(stop));
+            let is_due = |one: &Running| one.uid == uid && (stop.is_none() || one.stop == stop);
+            let is_so = running.as_ref().is_some_and(is_due);
             if is_so {
                 host.stop(id, &mut running).await?;
             }

@@ -1,5 +1,7 @@
 // How the pages look in all their states.
 
+import assert from 'node:assert/strict';
+
 import { arrived, scenario, state } from './harness.mjs';
 import { look } from './looks.mjs';
 import { fails, waits } from './services.mjs';
@@ -30,6 +32,17 @@ scenario('the page of a stop that is announced looks well', {
   await page.click('form[action$="/-/start"] button');
   await page.getByRole('button', { name: 'Keep it running' }).waitFor();
   await look(page, 'session countdown');
+});
+
+scenario('the page of a stop that nothing takes back looks well', {
+  isQuiet: true,
+  settings: ['idle.max_age=1h', 'idle.countdown=1h'],
+}, async ({ page, open }) => {
+  await open();
+  await page.click('form[action$="/-/start"] button');
+  await page.getByText('It has run for as long as it may').waitFor();
+  assert.equal(await page.getByRole('button', { name: 'Keep it running' }).isVisible(), false);
+  await look(page, 'session age');
 });
 
 scenario('the pages of what is not started look well', {

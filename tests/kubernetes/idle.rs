@@ -1,14 +1,19 @@
 //! Sessions that nobody uses: several gateways announce their stops, see to them, and take them back. Apart from other
 //! tests, whose sessions they would stop as well.
 
-use futures_util::future::join_all;
+use futures_util::{SinkExt, StreamExt, future::join_all};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use serde_json::Value;
 use session_gateway::session::SessionId;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
-use super::{WRITES, shape::starts};
+use super::{
+    WRITES,
+    shape::starts,
+    traffic::{Socket, open, sockets},
+};
 use crate::support::{
     DEADLINE, Reply,
     cluster::{API, ASSET, NAVIGATION, Relay},
@@ -145,6 +150,78 @@ async fn a_profile_has_times_of_its_own_which_hold_for_what_runs_already() {
             .remove("dev-session/profile")
     };
     assert_eq!(profile(relay.pod(other).await), None);
+}
+
+/// Speaks without a pause over a websocket until it is closed; returns how.
+async fn busy(mut socket: Socket) -> (CloseCode, String) {
+    loop {
+        // What is sent after the Close is lost.
+        let _ = socket.send(Message::text("keystroke")).await;
+        match timeout(DEADLINE, socket.next()).await.expect("in time") {
+            Some(Ok(Message::Close(Some(close)))) => return (close.code, close.reason.to_string()),
+            Some(Ok(said)) => assert_eq!(said, Message::text("keystroke")),
+            other => panic!("no Close came, but {other:?}"),
+        }
+    }
+}
+
+/// All know when it is due without a word to each other; one of them stops it, and it is there again.
+#[tokio::test]
+async fn a_session_in_use_is_stopped_at_its_age_by_one_of_two_gateways() {
+    let relay = Relay::apart().await;
+    let other = relay.another().await;
+    let port = format!("service.vscode.port={}", sockets().await);
+    let settings = ["idle.max_age=9s,idle.countdown=4s", &port];
+    let gateways = [
+        relay.gateway(&settings).await,
+        other.gateway(&settings).await,
+    ];
+    let id = SessionId::random();
+    starts(&gateways[0], id).await;
+    let busy = tokio::spawn(busy(open(&gateways[1], id).await.0));
+    let disk = relay.disk(id).await;
+    let before = relay.pod(id).await.metadata;
+    let stop = until_announced(&gateways[0], id).await;
+    assert_eq!(until_announced(&gateways[1], id).await, stop);
+    let made = before.creation_timestamp.expect("it was made").0;
+    assert_eq!(stop.duration_since(made), SignedDuration::from_secs(9));
+    relay.clear().await;
+    other.clear().await;
+    let path = format!("/{id}/chat/");
+    for gateway in &gateways {
+        let kept = gateway.send("POST", &format!("/{id}/-/keep"), API).await;
+        assert_eq!(
+            (kept.status.as_u16(), &*kept.code()),
+            (409, "max_age_reached")
+        );
+        let served = gateway.send("GET", &path, ASSET).await;
+        assert_eq!(served.status, 200, "{served:?}");
+        assert_eq!(told(gateway, id).await["because"], "max_age");
+    }
+    let close = timeout(DEADLINE, busy).await.expect("in time");
+    let close = close.expect("it is closed in order");
+    assert_eq!(close, (CloseCode::Away, "session ended".to_owned()));
+    for gateway in &gateways {
+        until_stopped(gateway, id).await;
+    }
+    assert!(Timestamp::now() >= stop);
+    let writes = async |relay: &Relay| {
+        let mut writes = relay.writes().await;
+        writes.retain(|call| call.namespace == relay.namespace(id));
+        writes
+    };
+    // It is recorded and done; that it was used is stamped once a minute. The other one hears of it before its turn.
+    let (first, second) = (writes(&relay).await, writes(&other).await);
+    assert!((2..=3).contains(&first.len()), "{first:#?}");
+    assert!(second.len() <= 1, "{second:#?}");
+    let asset = gateways[1].send("GET", &path, ASSET).await;
+    assert_eq!(&*asset.code(), "session_stopped");
+
+    starts(&gateways[1], id).await;
+    assert_eq!(relay.disk(id).await, disk);
+    assert_ne!(relay.pod(id).await.metadata.uid, before.uid);
+    let told = told(&gateways[1], id).await;
+    assert_eq!(told.get("stop"), None, "{told}");
 }
 
 #[tokio::test]

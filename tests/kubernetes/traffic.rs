@@ -26,10 +26,10 @@ use crate::support::{
     serve::Serve,
 };
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A port of all pods that takes websockets: each first hears the address that it came to, then what it says itself.
-async fn sockets() -> u16 {
+pub(super) async fn sockets() -> u16 {
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
     tokio::spawn(async move {
@@ -53,7 +53,7 @@ async fn sockets() -> u16 {
     port
 }
 
-async fn open(gateway: &Serve, id: SessionId) -> (Socket, String) {
+pub(super) async fn open(gateway: &Serve, id: SessionId) -> (Socket, String) {
     let url = format!("ws://{}/{id}/vscode/", gateway.address);
     let connect = tokio_tungstenite::connect_async(url);
     let (mut socket, _) = timeout(DEADLINE, connect)

@@ -325,7 +325,7 @@ impl Spawner for Sessions {
     fn expire<'a>(
         &'a self,
         Named { id, uid }: Named,
-        _: Timestamp,
+        _: Option<Timestamp>,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<bool, SpawnError>> {
         self.record(id, Found::Stopped);

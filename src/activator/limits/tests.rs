@@ -156,7 +156,7 @@ impl Spawner for Replica {
     fn expire<'a>(
         &'a self,
         _: Named,
-        _: Timestamp,
+        _: Option<Timestamp>,
         _: &'a Facts,
     ) -> BoxFuture<'a, Result<bool, SpawnError>> {
         unreachable!("sessions are never idle here")
@@ -267,6 +267,7 @@ impl Fleet {
                     base: IdleConfig {
                         after: Duration::ZERO,
                         countdown: Duration::ZERO,
+                        max_age: Duration::ZERO,
                     },
                     profiles: BTreeMap::new(),
                 },

@@ -218,3 +218,30 @@ fn what_keeps_a_session_from_running_is_logged_once() {
     }
     assert!(lines[1].contains("start_broke_off"), "{}", lines[1]);
 }
+
+#[test]
+fn the_next_stop_is_the_earlier_one_and_of_two_at_once_the_one_that_is_not_taken_back() {
+    let bench = Bench::new();
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let because = |bench: &Bench| {
+        let stop = bench.table.slot(bench.id).next_stop();
+        stop.map(|stop| (stop.because, stop.at.as_second()))
+    };
+    bench.saw(uid(1));
+    assert_eq!(because(&bench), None);
+    bench.apply(Fact::Aged(bench.id, uid(1), at(10)));
+    for (idle, expected) in [
+        (None, (Because::MaxAge, 10)),
+        (Some(at(9)), (Because::Idle, 9)),
+        (Some(at(10)), (Because::MaxAge, 10)),
+        (Some(at(11)), (Because::MaxAge, 10)),
+    ] {
+        bench.apply(Fact::Announced(bench.id, uid(1), idle));
+        assert_eq!(because(&bench), Some(expected));
+    }
+    // What is told of one instance is not known of the next.
+    bench
+        .saw(uid(2))
+        .apply(Fact::Aged(bench.id, uid(1), at(10)));
+    assert_eq!(because(&bench), None);
+}

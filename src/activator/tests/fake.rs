@@ -20,7 +20,7 @@ use crate::{
         Facts, Inspect, InstanceUid, Listed, Named, Observed, Probe, Seen, SpawnError, Spawner,
         StartWatcher,
     },
-    session::{Found, Plan, Reason, SessionId, Stage},
+    session::{Found, Plan, Reason, SessionId, Stage, clock},
 };
 
 /// What a call of the spawner takes.
@@ -97,6 +97,7 @@ impl Spawner for FakeSpawner {
             let address = SocketAddr::from(([127, 0, 0, 1], 1));
             let observed = Observed {
                 profile: Some(plan.profile.as_str().into()),
+                made: Some(clock::now()),
                 ..Observed::new(InstanceUid(Uuid::new_v4()), vec![address; 2])
             };
             facts.saw(id, observed);
@@ -149,7 +150,7 @@ impl Spawner for FakeSpawner {
     fn expire<'a>(
         &'a self,
         Named { id, uid }: Named,
-        _: Timestamp,
+        _: Option<Timestamp>,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<bool, SpawnError>> {
         self.expired.fetch_add(1, Ordering::Relaxed);

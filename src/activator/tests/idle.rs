@@ -11,7 +11,7 @@ async fn running() -> (Arc<Activator>, Arc<FakeSpawner>, SessionId) {
 }
 
 /// One that is made by this profile.
-async fn running_by(profile: &str) -> (Arc<Activator>, Arc<FakeSpawner>, SessionId) {
+pub(super) async fn running_by(profile: &str) -> (Arc<Activator>, Arc<FakeSpawner>, SessionId) {
     let spawner = FakeSpawner::that_takes(Duration::from_secs(1));
     let activator = of_profile(profile, &spawner, true);
     let id = SessionId::random();
@@ -21,11 +21,20 @@ async fn running_by(profile: &str) -> (Arc<Activator>, Arc<FakeSpawner>, Session
 
 /// Waits until a stop of it is announced, or is not any more, or is past; returns how long that took.
 async fn until_announced(activator: &Activator, id: SessionId, is_so: bool) -> Duration {
+    until(activator, id, |slot| slot.stop.is_some() == is_so).await
+}
+
+/// Waits until that is so of a session; returns how long that took.
+pub(super) async fn until(
+    activator: &Activator,
+    id: SessionId,
+    is_so: impl Fn(&Slot) -> bool,
+) -> Duration {
     let begun = Instant::now();
     loop {
         let waiters = activator.table.slot(id).waiters;
         let changed = waiters.changed.notified();
-        if activator.table.slot(id).stop.is_some() == is_so {
+        if is_so(&activator.table.slot(id)) {
             return begun.elapsed();
         }
         changed.await;

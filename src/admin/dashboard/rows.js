@@ -127,7 +127,8 @@ export function sessionRow(session, acts, old) {
     ['user', session.user],
     ['project', session.project],
     ['profile', session.profile],
-    ['will be stopped at', time(session.stop)],
+    [session.because === 'max_age' ? 'has run for as long as it may, and will be stopped at' : 'will be stopped at',
+      time(session.stop)],
     ['last used', time(session.used)],
   ];
   fill(row, { told: known.filter(([, value]) => value).map((pair) => pair.join(' ')).join(' · ') });

@@ -13,6 +13,7 @@ pub(super) struct Session {
     created: Option<String>,
     used: Option<String>,
     stop: Option<String>,
+    because: Option<String>,
     #[serde(default)]
     services: Vec<Service>,
 }
@@ -77,9 +78,9 @@ pub(super) fn watched(session: Option<&Session>) -> anyhow::Result<String> {
         return Ok(line("ID", "STATE", "USER", "WAITS FOR"));
     };
     let waits = session.services.iter().find_map(Service::waits);
-    let waits = match (waits, &session.stop) {
+    let waits = match (waits, session.stops()) {
         (Some(waits), _) => waits,
-        (None, Some(stop)) => format!("stop at {}", seconds(stop)),
+        (None, Some(stop)) => format!("stop at {stop}"),
         (None, None) => String::new(),
     };
     let user = or_dash(session.user.as_ref());
@@ -96,7 +97,7 @@ pub(super) fn show(session: &Session) -> String {
         ["profile".to_owned(), or_dash(session.profile.as_ref())],
         ["created".to_owned(), time(session.created.as_ref())],
         ["used".to_owned(), time(session.used.as_ref())],
-        ["stop".to_owned(), time(session.stop.as_ref())],
+        ["stop".to_owned(), or_dash(session.stops().as_ref())],
     ];
     if session.services.is_empty() {
         return columns(&facts);
@@ -134,6 +135,17 @@ pub(super) fn explain(told: &Explanation) -> String {
         ]
     }));
     format!("{}\n{}", columns(&facts), columns(&rows))
+}
+
+impl Session {
+    /// When it will be stopped by itself, and why.
+    fn stops(&self) -> Option<String> {
+        let at = seconds(self.stop.as_ref()?);
+        Some(match &self.because {
+            Some(because) => format!("{at} ({because})"),
+            None => at,
+        })
+    }
 }
 
 impl Service {

@@ -4,7 +4,7 @@
 use http::StatusCode;
 
 use crate::{
-    activator::ActivateError,
+    activator::{ActivateError, KeepError},
     gateway::{
         GatewayError, connection::HeadError, guard::GuardError, headers::AdmitError,
         upstream::UpstreamError,
@@ -65,6 +65,8 @@ pub enum Code {
     SessionFailed,
     /// 503: the session is being stopped.
     SessionStopping,
+    /// 409: the session has run for as long as it may, and cannot be kept from being stopped.
+    MaxAgeReached,
     /// 503: there may be no more sessions for now, or no more that wait to be started.
     TooManySessions,
     /// 429: as many sessions were started within a minute as may be.
@@ -87,7 +89,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::MethodNotServed,
         Self::InvalidHead,
         Self::HeadTooLong,
@@ -113,6 +115,7 @@ impl Code {
         Self::SessionStarting,
         Self::SessionFailed,
         Self::SessionStopping,
+        Self::MaxAgeReached,
         Self::TooManySessions,
         Self::TooManyStarts,
         Self::TooManyWaiting,
@@ -165,6 +168,7 @@ impl Code {
             Self::SessionStarting => (S::SERVICE_UNAVAILABLE, "session_starting", "The session is starting"),
             Self::SessionFailed => (S::SERVICE_UNAVAILABLE, "session_failed", "The session did not start"),
             Self::SessionStopping => (S::SERVICE_UNAVAILABLE, "session_stopping", "The session is being stopped"),
+            Self::MaxAgeReached => (S::CONFLICT, "max_age_reached", "The session has run for as long as it may"),
             Self::TooManySessions => (S::SERVICE_UNAVAILABLE, "too_many_sessions", "There may be no more sessions for now"),
             Self::TooManyStarts => (S::TOO_MANY_REQUESTS, "too_many_starts", "Too many sessions were started within a minute"),
             Self::TooManyWaiting => (S::SERVICE_UNAVAILABLE, "too_many_waiting", "Too many requests wait for this session"),
@@ -225,9 +229,10 @@ impl Code {
             {
                 Self::NoSuchProject
             }
-            GatewayError::Activate(ActivateError::Look(..), ..) | GatewayError::Stop(..) => {
-                Self::SpawnerUnavailable
-            }
+            GatewayError::Keep(KeepError::Aged(..)) => Self::MaxAgeReached,
+            GatewayError::Activate(ActivateError::Look(..), ..)
+            | GatewayError::Stop(..)
+            | GatewayError::Keep(KeepError::Spawner(..)) => Self::SpawnerUnavailable,
             GatewayError::Upstream(UpstreamError::Connect(..)) => Self::UpstreamUnreachable,
             GatewayError::Busy(_) => Self::TooManyRequests,
             GatewayError::Upstream(UpstreamError::Stalled(_)) => Self::BodyTimeout,

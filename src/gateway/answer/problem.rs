@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Asker, Code, json};
 use crate::{
-    activator::ActivateError,
+    activator::{ActivateError, KeepError},
     gateway::{GatewayError, body::Body},
     session::{Phase, Reason},
 };
@@ -62,6 +62,7 @@ pub(super) fn problem(error: &GatewayError, code: Code, asker: &Asker) -> Respon
         | GatewayError::Method(_)
         | GatewayError::Busy(_)
         | GatewayError::Stop(..)
+        | GatewayError::Keep(_)
         | GatewayError::Tunnels(_) => error.to_string(),
     };
     let problem = Problem {
@@ -88,13 +89,15 @@ fn failure(error: &GatewayError) -> Option<&Reason> {
         },
         GatewayError::Activate(ActivateError::Limited(_, reason), ..) => Some(reason),
         GatewayError::Activate(ActivateError::Look(_, error), ..)
-        | GatewayError::Stop(_, error) => Some(&error.reason),
+        | GatewayError::Stop(_, error)
+        | GatewayError::Keep(KeepError::Spawner(_, error)) => Some(&error.reason),
         GatewayError::Head(_)
         | GatewayError::Admit(_)
         | GatewayError::Route(_)
         | GatewayError::Guard(_)
         | GatewayError::Method(_)
         | GatewayError::Activate(ActivateError::Crowded(..), ..)
+        | GatewayError::Keep(KeepError::Aged(..))
         | GatewayError::Tunnels(_)
         | GatewayError::Busy(_)
         | GatewayError::Upstream(_) => None,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     activator::Overview,
-    session::{Phase, ServiceSpec, Services, SessionId, Stage, clock},
+    session::{Because, Phase, ServiceSpec, Services, SessionId, Stage, clock},
 };
 
 /// An event without news: a comment.
@@ -20,9 +20,12 @@ pub(super) struct Status<'a> {
     id: String,
     state: &'a str,
     used: Option<String>,
-    /// When it will be stopped unless it is used before.
+    /// When it will be stopped by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<Because>,
     /// In how many seconds that is.
     #[serde(skip_serializing_if = "Option::is_none")]
     left: Option<u64>,
@@ -79,8 +82,9 @@ impl<'a> Status<'a> {
             id: overview.id.to_string(),
             state: overview.state,
             used: overview.used.map(|used| used.to_string()),
-            stop: overview.stop.map(|stop| stop.to_string()),
-            left: overview.stop.map(|stop| clock::until(stop).as_secs()),
+            stop: overview.stop.map(|stop| stop.at.to_string()),
+            because: overview.stop.map(|stop| stop.because),
+            left: overview.stop.map(|stop| clock::until(stop.at).as_secs()),
             services: all
                 .map(|(service, phase, _)| {
                     ServiceStatus::of(overview.id, services.spec(*service), phase, now)

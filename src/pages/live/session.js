@@ -1,7 +1,8 @@
 // The session's own page: where its services stand, and when it will be stopped.
-const show = ({ state, stop, services }) => {
+const show = ({ state, stop, because = 'idle', services }) => {
   if (state !== page.state) go();
   all('countdown').forEach((one) => { one.hidden = !stop; });
+  all('why').forEach((one) => { one.hidden = one.dataset.why !== because; });
   all('of').forEach((badge, at) => {
     const one = services[at];
     // Why it failed is in the page.

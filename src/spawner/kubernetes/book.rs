@@ -249,6 +249,8 @@ impl Book {
             ports,
             state,
             profile,
+            is_helms,
+            made,
             ..
         } = &known.view;
         let (id, uid) = (*id, *uid);
@@ -260,6 +262,8 @@ impl Book {
                     uid,
                     addresses: addresses.collect(),
                     profile: profile.clone(),
+                    // What a chart's release keeps is not ours to stop.
+                    made: made.filter(|_| !is_helms),
                 };
                 Word::Saw(id, observed)
             }

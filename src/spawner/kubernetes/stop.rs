@@ -125,33 +125,34 @@ impl Cluster {
         Ok(true)
     }
 
-    /// Stops this pod if that is still announced for this time.
+    /// Stops this pod; with `stop`, if that is still announced for this time and nothing about the pod has changed.
     ///
     /// The record comes first: a start that the end of the pod lets through must find nothing of ours to come. Where
     /// the pod is not deleted after all, the record is put right.
     pub(super) async fn expire(
         &self,
         named: Named,
-        stop: Timestamp,
+        stop: Option<Timestamp>,
         facts: &Facts,
     ) -> Result<bool, SpawnError> {
         for _ in 0..TRIES {
-            let Some(pod) = self.living(named).await? else {
-                return Ok(false);
-            };
-            if announced(&pod.metadata) != Some(stop) {
-                break;
-            }
+            // Before the pod: a session that was started anew since has changed it.
             let Some(account) = self.account(named.id).await? else {
                 return Ok(false);
             };
+            let Some(pod) = self.living(named).await? else {
+                return Ok(false);
+            };
+            if stop.is_some() && announced(&pod.metadata) != stop {
+                break;
+            }
             let meta = &account.metadata;
             if annotation(meta, STATE) != Some(STOPPED)
                 && !self.mark(named.id, meta, STOPPED).await?
             {
                 continue;
             }
-            if self.delete_unchanged(named, &pod).await? {
+            if self.delete_as(named, &pod, stop.is_some()).await? {
                 self.pods.ends(facts, named.uid);
                 return Ok(true);
             }
@@ -212,12 +213,17 @@ impl Cluster {
         }
     }
 
-    /// Deletes this pod as it was read. Returns whether it was still so.
-    async fn delete_unchanged(&self, named: Named, pod: &Pod) -> Result<bool, SpawnError> {
+    /// Deletes this pod; if it is to be `unchanged`, only as it was read. Returns whether it was so.
+    async fn delete_as(
+        &self,
+        named: Named,
+        pod: &Pod,
+        unchanged: bool,
+    ) -> Result<bool, SpawnError> {
         let (pods, name) = (self.pods_of(named.id), pod.name_any());
         let params = DeleteParams::default().preconditions(Preconditions {
             uid: pod.uid(),
-            resource_version: pod.resource_version(),
+            resource_version: pod.resource_version().filter(|_| unchanged),
         });
         match self.api.call(|| pods.delete(&name, &params)).await {
             Ok(_) => Ok(true),

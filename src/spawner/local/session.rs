@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     activator::{Facts, InstanceUid, Observed, SpawnError},
-    session::{Plan, Reason, Service, SessionId},
+    session::{Plan, Reason, Service, SessionId, clock},
 };
 
 /// The output of each service of a session, by [`Service::index`]; read while the session is busy starting or ending.
@@ -83,6 +83,7 @@ impl Start<'_> {
             uid,
             addresses,
             profile: host.config.shared_name(&self.plan.profile),
+            made: Some(clock::now()),
         };
         self.facts.saw(self.id, observed);
         let programs = host.services.iter().zip(supervised);

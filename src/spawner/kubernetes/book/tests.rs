@@ -22,6 +22,7 @@ fn saw(view: &View) -> Word {
     let address = SocketAddr::new(view.address.expect("an address"), 3000);
     let observed = Observed {
         profile: view.profile.clone(),
+        made: view.made,
         ..Observed::new(view.uid, vec![address])
     };
     Word::Saw(view.id, observed)
