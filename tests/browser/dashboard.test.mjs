@@ -92,6 +92,31 @@ scenario('the dashboard follows twenty sessions from their start to their end', 
   assert.deepEqual(errors, []);
 });
 
+scenario('the dashboard says how many starts wait for their turn', {
+  settings: ['service.chat=null', 'service.vscode=null', 'spawn.concurrent=1', 'local.grace=6s',
+    'local.services.preview.command={sh,-c,trap : TERM; while :; do sleep 0.2; done}'],
+  isAdmin: true,
+}, async ({ page, gateway }) => {
+  await page.goto(`${gateway.admin}/`);
+  await live(page);
+  const [stubborn, ...others] = Array.from({ length: 6 }, () => randomUUID());
+  await start(gateway, stubborn);
+  await rows(page, 'starts', 1);
+  // It does not end before its grace, and its next start has the only turn until then.
+  const stop = fetch(`${gateway.admin}/api/sessions/${stubborn}/stop`, { method: 'POST' });
+  await counted(page, 'stopping', 1);
+  await start(gateway, stubborn);
+  await Promise.all(others.map((id) => start(gateway, id)));
+  await page.getByRole('heading', { name: `Being started, ${others.length} in the queue`, exact: true }).waitFor();
+  const places = await page.locator('#starts .told').allInnerTexts();
+  const numbers = places.map((text) => text.match(/number (\d) in the queue/)?.[1]).filter(Boolean);
+  assert.deepEqual(numbers.sort(), ['1', '2', '3', '4', '5']);
+  await look(page, 'dashboard queue');
+  await page.getByRole('heading', { name: 'Being started', exact: true }).waitFor();
+  assert.equal((await stop).status, 200);
+  await rows(page, 'starts', others.length + 1);
+});
+
 scenario('the dashboard asks for the token where there is one, and connects again', {
   settings: async (folder) => {
     await writeFile(join(folder, 'token'), TOKEN);
