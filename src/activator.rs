@@ -159,7 +159,7 @@ impl Activator {
         );
         parts.drain.spawn("probes", probing);
         let activator = Arc::new(Self {
-            records: Records::new(Arc::clone(&parts.spawner)),
+            records: Records::new(Arc::clone(&parts.spawner), Arc::clone(&parts.inspect)),
             limits: Limits::new(&parts.config),
             queue: Queue::new(&table, parts.config.concurrent, parts.config.queue),
             stops: Stops::default(),

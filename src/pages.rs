@@ -4,12 +4,16 @@
 //! script are inside. Pages that wait listen to the session's events, and ask where those do not come; without the
 //! script they refresh themselves. So they cannot be stuck, and work wherever a browser does.
 
+mod own;
+
 use std::{cmp::Ordering, time::Duration};
 
 use askama::Template;
 use tokio::time::Instant;
 
-use crate::session::{Because, Failure, Found, Limit, Phase, Reason, SessionId, Stage};
+pub use own::{ServiceView, SessionView, session};
+
+use crate::session::{Failure, Found, Limit, Phase, Reason, SessionId, Stage};
 
 /// The one style sheet.
 const STYLE: &str = include_str!("pages/style.css");
@@ -23,6 +27,8 @@ const LATER: &str = include_str!("pages/live/again.js");
 const LINES: usize = 40;
 /// The bytes of a page that they may take, of the 10 KiB that it has with its style sheet.
 const ROOM: usize = 2 * 1024;
+/// The bytes of a whole page: it must come at once on any line.
+const LARGEST: usize = 10 * 1024;
 /// The most of such a line, in characters.
 const WIDTH: usize = 160;
 
@@ -36,43 +42,6 @@ pub struct Frame<'a> {
     pub nonce: &'a str,
     /// By which the log line of this answer is found.
     pub request_id: &'a str,
-}
-
-/// A service on the session's own page.
-#[derive(Debug, Clone)]
-pub struct ServiceView<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its path below the session, with the slash before it.
-    pub path: &'a str,
-    /// Where it stands.
-    pub phase: Phase,
-}
-
-/// The session's own page, and what it tells.
-#[derive(Debug, Clone)]
-pub struct SessionView<'a> {
-    /// Which session.
-    pub id: SessionId,
-    /// In one word, where it stands.
-    pub state: &'a str,
-    /// Its services.
-    pub services: &'a [ServiceView<'a>],
-    /// When it was last used, as a person reads it.
-    pub used: Option<String>,
-    /// Why it will be stopped by itself, and in how many seconds.
-    pub stop: Option<(Because, u64)>,
-}
-
-impl SessionView<'_> {
-    /// Whether it will be stopped for this reason.
-    fn ends(&self, because: Because) -> bool {
-        self.stop.is_some_and(|(why, _)| why == because)
-    }
-
-    fn left(&self) -> u64 {
-        self.stop.map(|(_, left)| left).unwrap_or_default()
-    }
 }
 
 #[derive(Template)]
@@ -136,17 +105,6 @@ struct Stopped<'a> {
     state: &'a str,
     form: bool,
     live: Option<String>,
-}
-
-#[derive(Template)]
-#[template(path = "session.html", config = ".askama.toml")]
-struct Session<'a> {
-    frame: Frame<'a>,
-    style: &'static str,
-    view: SessionView<'a>,
-    failed: bool,
-    refresh: u32,
-    live: String,
 }
 
 #[derive(Template)]
@@ -225,7 +183,8 @@ pub fn failed(
     form: bool,
 ) -> String {
     let reason = &*failure.reason;
-    let output = reason.detail().map(tail).unwrap_or_default();
+    let output = reason.detail().unwrap_or_default();
+    let output = tail(output, LINES, ROOM);
     let retry_in = failure.retry_at.saturating_duration_since(Instant::now());
     page(&Failed {
         frame,
@@ -276,29 +235,6 @@ pub fn stopped(frame: Frame<'_>, id: SessionId, service: &str, found: Found, for
         state,
         form,
         live: of_service(form),
-    })
-}
-
-/// The session's own page.
-#[must_use]
-pub fn session(frame: Frame<'_>, view: SessionView<'_>) -> String {
-    // While something changes it is worth looking often.
-    let refresh = if matches!(view.state, "starting" | "stopping") || view.stop.is_some() {
-        1
-    } else {
-        10
-    };
-    let failed = view
-        .services
-        .iter()
-        .any(|service| matches!(service.phase, Phase::Failed(_)));
-    page(&Session {
-        frame,
-        style: STYLE,
-        view,
-        failed,
-        refresh,
-        live: script(&[LIVE, OF_SESSION]),
     })
 }
 
@@ -368,12 +304,11 @@ fn page(template: &impl Template) -> String {
         .expect("a template of this program renders to memory")
 }
 
-/// The last lines of a program's output, without what a terminal would obey, and no more than a page can hold once
+/// The last lines of a program's output, without what a terminal would obey, and no more than there is room for once
 /// they are escaped.
-fn tail(output: &str) -> String {
+fn tail(output: &str, most: usize, mut room: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
-    let mut room = ROOM;
-    for line in output.lines().rev().take(LINES) {
+    for line in output.lines().rev().take(most) {
         let shown = line
             .chars()
             .filter(|char| !char.is_control() || *char == '\t');
@@ -402,15 +337,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::session::ExitStatus;
+    use crate::session::{Because, ExitStatus};
 
     const STAGES: [Stage; 4] = [Stage::Queue, Stage::Disk, Stage::Process, Stage::Port];
     const FRAME: Frame<'static> = Frame {
         nonce: "NONCE",
         request_id: "REQUEST",
     };
-    /// A page must come at once on any line.
-    const LARGEST: usize = 10 * 1024;
 
     fn after(reason: Reason) -> Failure {
         Failure {
@@ -472,6 +405,7 @@ mod tests {
             name: "a-service-with-a-long-name",
             path: "/a/long/path",
             phase: starting.clone(),
+            said: "&".repeat(WIDTH).replace("", "\"\n"),
         };
         let services = vec![view; crate::session::Services::MAX];
         let used = Some("2026-11-25 22:04 UTC".to_owned());
@@ -494,6 +428,7 @@ mod tests {
                     services: &services,
                     used,
                     stop: Some((Because::MaxAge, 59)),
+                    has_one_output: false,
                 },
             ),
             not_found(FRAME),
@@ -501,6 +436,42 @@ mod tests {
         ];
         for page in pages {
             check(&page);
+        }
+    }
+
+    #[test]
+    fn a_session_shows_the_last_lines_of_its_services_as_far_as_there_is_room() {
+        let said = |said: &str| ServiceView {
+            name: "chat",
+            path: "/chat",
+            phase: Phase::Running,
+            said: said.to_owned(),
+        };
+        let show = |services: &[ServiceView<'_>], has_one_output| {
+            let view = SessionView {
+                id: SessionId::random(),
+                state: "running",
+                services,
+                used: None,
+                stop: None,
+                has_one_output,
+            };
+            session(FRAME, view)
+        };
+        let lines = "1\n2\n3\n4\n5\n<b>6\u{1b}[2J";
+        let page = show(&[said(""), said(lines)], false);
+        check(&page);
+        assert!(page.contains("2\n3\n4\n5\n&#60;b&#62;6[2J</pre>"), "{page}");
+        assert_eq!(page.matches("chat said last").count(), 1, "{page}");
+        assert!(show(&[said(lines)], true).contains("The session said last"));
+        let long = format!("{}\n", "&".repeat(WIDTH)).repeat(9) + "the last word";
+        for count in 1..=crate::session::Services::MAX {
+            let page = show(&vec![said(&long); count], false);
+            check(&page);
+            assert!(
+                count > 4 || page.matches("the last word").count() == count,
+                "{page}"
+            );
         }
     }
 

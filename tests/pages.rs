@@ -10,9 +10,10 @@ use session_gateway::{
     activator::{InstanceUid, Observed, Progress},
     session::{ExitStatus, Intent, Reason, SessionId},
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::support::{Gateway, Reply, Service, Way, kept::nothing, sample};
+use crate::support::{DEADLINE, Gateway, Reply, Service, Way, kept::nothing, sample, serve::Serve};
 
 /// Opens the preview of a session as a person does.
 async fn open(gateway: &Gateway, id: SessionId) -> Reply {
@@ -101,4 +102,42 @@ async fn a_head_gets_the_head_of_the_gateways_own_answers() {
             assert_eq!(lengths[0], lengths[1], "{path}");
         }
     }
+}
+
+/// The last lines of what runs, which is asked no more than once in two seconds, as text and nothing else.
+#[tokio::test]
+async fn the_sessions_page_shows_what_its_services_said_last() {
+    let data = tempfile::tempdir().unwrap();
+    let said = "for n in 1 2 3 4 5 6; do echo line $n of '<b>'; done; exec sleep 1000";
+    let gateway = Serve::start(
+        data.path(),
+        &[format!("local.services.chat.command={{sh,-c,{said}}}")],
+    );
+    let id = gateway.id;
+    let navigation = sample(session_gateway::session::Intent::Navigation).1;
+    let page = async || {
+        let page = gateway.send("GET", &format!("/{id}/"), &navigation).await;
+        assert_eq!(page.status, StatusCode::OK);
+        page.text().to_owned()
+    };
+    assert!(!page().await.contains("said last"));
+    gateway
+        .send("GET", &format!("/{id}/preview/"), &navigation)
+        .await;
+    let begun = Instant::now();
+    let shown = loop {
+        let page = page().await;
+        if page.contains("chat said last") {
+            break page;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{page}");
+    };
+    let lines = "line 2 of &#60;b&#62;\nline 3 of &#60;b&#62;\nline 4";
+    assert!(
+        shown.contains(lines) && !shown.contains("line 1 of"),
+        "{shown}"
+    );
+    let stopped = gateway.send("POST", &format!("/{id}/-/stop"), &[]).await;
+    assert_eq!(stopped.status, StatusCode::OK);
+    assert!(!page().await.contains("said last"));
 }

@@ -1,12 +1,15 @@
 //! A session as people and programs are told of it: all services side by side.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Activator, Seen, Slot, SpawnError, phase};
 use crate::session::{Phase, Service, Services, SessionId, Stop, clock};
+
+/// How long a page waits for the last lines of its services.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// Where a session and each of its services stand.
 #[derive(Debug, Clone)]
@@ -44,6 +47,30 @@ impl Activator {
         let stands = |service| phase(&slot, service, now).unwrap_or(Phase::Idle(seen.found));
         let phases = services.iter().map(|(service, _)| stands(service));
         Overview::of(id, &slot, phases.collect(), seen.used)
+    }
+}
+
+impl Activator {
+    /// What each service of a session said last, a few short lines; nothing where nothing of it is there, or where it
+    /// does not come at once: it is for the next one who asks, then.
+    pub async fn last_lines(self: &Arc<Self>, id: SessionId) -> Arc<[String]> {
+        if !self.table().slot(id).is_there() {
+            return Arc::default();
+        }
+        let activator = Arc::clone(self);
+        // On control, and to its end.
+        let read = async move { activator.records.lines(id).await };
+        let read = self.drain.spawn("lines", read);
+        match timeout(AT_ONCE, read).await {
+            Ok(Ok(Ok(lines))) => lines,
+            Ok(Ok(Err(_)) | Err(_)) | Err(_) => Arc::default(),
+        }
+    }
+
+    /// Whether all services of a session write to one output.
+    #[must_use]
+    pub fn has_one_output(&self) -> bool {
+        self.inspect.has_one_output()
     }
 }
 

@@ -137,6 +137,11 @@ pub trait Inspect: Send + Sync + 'static {
     /// # Errors
     /// If they cannot be read.
     fn tail(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<String>, SpawnError>>;
+
+    /// Whether all services of a session write to one output, which [`tail`](Self::tail) has at the first of them.
+    fn has_one_output(&self) -> bool {
+        false
+    }
 }
 
 /// Decides what a new session is made from, before anything is written.

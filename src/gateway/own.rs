@@ -124,6 +124,8 @@ impl Gateway {
 
     async fn page(&self, id: SessionId, asker: &Asker) -> Result<Response<Body>, GatewayError> {
         let overview = self.overview(id).await?;
+        let activator = &self.shared.activator;
+        let said = activator.last_lines(id).await;
         let services: Vec<ServiceView<'_>> = overview
             .services
             .into_iter()
@@ -133,6 +135,7 @@ impl Gateway {
                     name: &spec.name,
                     path: &spec.path,
                     phase,
+                    said: said.get(service.index()).cloned().unwrap_or_default(),
                 }
             })
             .collect();
@@ -147,6 +150,7 @@ impl Gateway {
             stop: overview
                 .stop
                 .map(|stop| (stop.because, clock::until(stop.at).as_secs())),
+            has_one_output: activator.has_one_output(),
         };
         let embedders = &self.shared.config.embedders;
         let write = |frame: Frame<'_>| pages::session(frame, view);

@@ -55,6 +55,8 @@ mod watch;
 const PAGE: u32 = 500;
 /// The last lines of a container's output that are shown.
 const TAIL: i64 = 20;
+/// And the most of them in bytes, however long they are.
+const TAIL_BYTES: i64 = 64 * 1024;
 
 /// Runs sessions as pods. Cheap to clone.
 #[derive(Clone)]
@@ -265,6 +267,10 @@ impl Inspect for KubernetesSpawner {
         })
     }
 
+    fn has_one_output(&self) -> bool {
+        true
+    }
+
     /// One container runs all services, so its lines are shown once, at the first of them.
     fn tail(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<String>, SpawnError>> {
         Box::pin(async move {
@@ -272,6 +278,7 @@ impl Inspect for KubernetesSpawner {
             let (pods, name) = (self.cluster.pods_of(id), names::base(id));
             let last = LogParams {
                 tail_lines: Some(TAIL),
+                limit_bytes: Some(TAIL_BYTES),
                 container: Some(pod::CONTAINER.to_owned()),
                 ..LogParams::default()
             };
