@@ -15,6 +15,7 @@ mod repair;
 mod retention;
 mod shape;
 mod steady;
+mod table;
 mod traffic;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ pub mod kit;
 pub mod processes;
 pub mod serve;
 pub mod service;
+pub mod table;
 pub mod tls;
 
 use std::time::Duration;
