@@ -21,6 +21,7 @@ mod queue;
 mod records;
 mod remembered;
 mod retention;
+mod retry;
 mod slot;
 mod spawner;
 mod start;

@@ -29,8 +29,8 @@ const LINES: usize = 40;
 const ROOM: usize = 2 * 1024;
 /// The bytes of a whole page: it must come at once on any line.
 const LARGEST: usize = 10 * 1024;
-/// The most of such a line, in characters.
-const WIDTH: usize = 160;
+/// The most of such a line, in characters: what a cluster says is one long line, and its cause is at the end.
+const WIDTH: usize = 400;
 
 /// How often, in seconds, a page looks again that has nothing else to wait for.
 const AGAIN: u64 = 5;
@@ -409,6 +409,8 @@ mod tests {
         };
         let services = vec![view; crate::session::Services::MAX];
         let used = Some("2026-11-25 22:04 UTC".to_owned());
+        let error = "Evicted: & ".repeat(2000).into();
+        let evicted = Reason::Evicted { error };
         let pages = [
             waiting(FRAME, (id, "preview"), &starting, &STAGES, false),
             waiting(FRAME, (id, "preview"), &Phase::Ending, &STAGES, false),
@@ -428,6 +430,7 @@ mod tests {
                     services: &services,
                     used,
                     stop: Some((Because::MaxAge, 59)),
+                    lost: Some(&evicted),
                     has_one_output: false,
                 },
             ),
@@ -454,6 +457,7 @@ mod tests {
                 services,
                 used: None,
                 stop: None,
+                lost: None,
                 has_one_output,
             };
             session(FRAME, view)

@@ -10,6 +10,7 @@ mod import;
 mod life;
 mod limits;
 mod races;
+mod reasons;
 mod refusals;
 mod repair;
 mod retention;

@@ -15,6 +15,7 @@ pub mod serve;
 pub mod service;
 pub mod table;
 pub mod tls;
+pub mod told;
 
 use std::time::Duration;
 

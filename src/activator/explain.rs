@@ -111,8 +111,9 @@ fn explain(
         Link::Request,
         Link::Limits,
     ];
-    let ports = |stage: &&Stage| **stage != Stage::Port;
-    links.extend(stages.iter().filter(ports).copied().map(Link::Stage));
+    // These two have conditions of their own.
+    let rest = |stage: &&Stage| !matches!(stage, Stage::Former | Stage::Port);
+    links.extend(stages.iter().filter(rest).copied().map(Link::Stage));
     let chain = links.len();
     links.extend(services.iter().copied().map(Link::Port));
     let runs = slot.instance.is_some() && !slot.ending;
@@ -173,6 +174,10 @@ fn broken(slot: &Slot, found: Result<Found, SpawnError>, stages: &[Stage], now: 
         _ if ends && slot.start.is_none() => waits(Link::Former, true),
         (Some(_), _) | (None, Some(_)) => underway(slot, stages, now),
         (None, None) => match (&slot.failure, found) {
+            // It was stopped since, and that is why it is not there.
+            (Some(failure), Ok(Found::Stopped)) if now >= failure.retry_at => {
+                waits(Link::Request, false)
+            }
             (Some(failure), _) => {
                 let reached = slot.failed_at.filter(|stage| *stage != Stage::Queue);
                 failed(failure, reached, stages, now)
@@ -221,7 +226,7 @@ fn underway(slot: &Slot, stages: &[Stage], now: Instant) -> Broken {
     };
     let since = reached_at(slot, stage).or(since);
     (
-        Link::Stage(nearest(stage, stages)),
+        nearest(stage, stages),
         being(position),
         since.map(clock::at),
     )
@@ -254,8 +259,8 @@ fn failed(failure: &Failure, reached: Option<Stage>, stages: &[Stage], now: Inst
         (Reason::Limited(Limit::Queue { .. }), _) => Link::Stage(Stage::Queue),
         (Reason::Limited(_), _) => Link::Limits,
         (Reason::Terminating { .. }, _) => Link::Former,
-        (_, Some(stage)) => Link::Stage(nearest(stage, stages)),
-        (reason, None) => Link::Stage(nearest(usual(reason), stages)),
+        (_, Some(stage)) => nearest(stage, stages),
+        (reason, None) => nearest(usual(reason), stages),
     };
     let retry = (now < failure.retry_at).then(|| clock::now() + (failure.retry_at - now));
     let stands = Stands::Failed {
@@ -287,19 +292,22 @@ fn port(slot: &Slot, service: Service, now: Instant) -> (Stands, Option<Timestam
 }
 
 /// The stage itself, or the one after it: not everything that runs sessions has them all.
-fn nearest(stage: Stage, stages: &[Stage]) -> Stage {
+fn nearest(stage: Stage, stages: &[Stage]) -> Link {
+    if stage == Stage::Former {
+        return Link::Former;
+    }
     let later = stages
         .iter()
         .filter(|one| **one >= stage && **one != Stage::Port);
     let before = stages.iter().rev().find(|one| **one != Stage::Port);
-    later.min().or(before).copied().unwrap_or(stage)
+    Link::Stage(later.min().or(before).copied().unwrap_or(stage))
 }
 
 /// What an incarnation waits for that says this of itself.
 fn usual(reason: &Reason) -> Stage {
     match reason {
         Reason::Storage { .. } => Stage::Disk,
-        Reason::Unschedulable { .. } => Stage::Schedule,
+        Reason::Unschedulable { .. } | Reason::Evicted { .. } => Stage::Schedule,
         Reason::Image { .. }
         | Reason::Container { .. }
         | Reason::OutOfMemory { .. }

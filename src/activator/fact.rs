@@ -19,6 +19,8 @@ pub enum Fact {
     Ending(SessionId, InstanceUid),
     /// That very instance is gone. A late word of an old one changes nothing.
     Gone(SessionId, InstanceUid),
+    /// What ran it ended for good, for this reason, and nothing else runs it.
+    Lost(SessionId, Arc<Reason>),
     /// This replica begins a start.
     Begun(SessionId),
     /// The session belongs to this user.
@@ -85,6 +87,7 @@ impl Fact {
             | Self::Pending(id, ..)
             | Self::Ending(id, ..)
             | Self::Gone(id, ..)
+            | Self::Lost(id, ..)
             | Self::Begun(id)
             | Self::Owner(id, ..)
             | Self::Stage(id, ..)
@@ -102,9 +105,12 @@ impl Fact {
         }
     }
 
-    /// Whether a session of which nothing is known gets a slot by it: by something that runs or is made to.
+    /// Whether a session of which nothing is known gets a slot by it: by something that runs, did, or is made to.
     pub(super) fn may_be_first(&self) -> bool {
-        matches!(self, Self::Saw(..) | Self::Pending(..) | Self::Begun(_))
+        matches!(
+            self,
+            Self::Saw(..) | Self::Pending(..) | Self::Lost(..) | Self::Begun(_)
+        )
     }
 }
 
@@ -154,6 +160,14 @@ impl Facts {
     /// That very instance is gone.
     pub fn gone(&self, id: SessionId, uid: InstanceUid) {
         self.0.apply(Fact::Gone(id, uid));
+    }
+
+    /// What ran the session ended for good, for this reason. A request starts it again.
+    pub fn lost(&self, id: SessionId, reason: Arc<Reason>) {
+        let (code, detail) = (reason.code(), reason.detail());
+        if self.0.apply(Fact::Lost(id, Arc::clone(&reason))) {
+            warn!(session = %id, code, %reason, detail, "session ended");
+        }
     }
 
     /// The session, of which something is known already, belongs to this user.

@@ -1,6 +1,6 @@
 //! What the facts say of one session, and how each fact changes it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -12,15 +12,6 @@ use super::{
     tally::{Counted, Place},
 };
 use crate::session::{Because, Course, Failure, Reason, Service, Stage, Stop};
-
-/// First pause after a failure; doubled with each further one in a row.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// Longest pause after failures: a person who mends the cause elsewhere and reloads should not wait longer.
-pub(super) const LAST_RETRY: Duration = Duration::from_secs(300);
-
-/// The pause while what runs sessions, or says what they are made from, cannot be reached: no session is at fault, and
-/// it is asked at most so often.
-const SOON: Duration = Duration::from_secs(1);
 
 /// What the facts say of one session. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -280,6 +271,25 @@ impl Slot {
         self.ended(uid) || pending.is_some()
     }
 
+    /// What ran ended for good, which keeps no start waiting. Of no interest where something runs, or is about to.
+    pub(super) fn lost(&mut self, reason: Arc<Reason>, now: Instant) -> bool {
+        let known = self.failure.as_ref();
+        if self.is_there()
+            || self.start.is_some()
+            || known.is_some_and(|known| known.reason == reason)
+        {
+            return false;
+        }
+        self.failed_at = None;
+        self.failure = Some(Failure {
+            reason,
+            retry_at: now,
+            attempts: 0,
+            passes: true,
+        });
+        true
+    }
+
     /// What ran under this identity does not run any more.
     fn ended(&mut self, uid: InstanceUid) -> bool {
         let Some(instance) = self.incarnation(uid) else {
@@ -370,29 +380,6 @@ impl Pending {
             Standing::Stuck(failure) => Some(failure),
             Standing::Waits(_) | Standing::Ends => None,
         }
-    }
-}
-
-impl Failure {
-    pub(super) fn after(before: Option<&Self>, reason: Arc<Reason>, now: Instant) -> Self {
-        let attempts = before.map_or(1, |before| before.attempts.saturating_add(1));
-        let pause = match *reason {
-            Reason::Unavailable { .. } | Reason::Unresolved { .. } => SOON,
-            Reason::Limited(limit) => limit.retry(),
-            _ => FIRST_RETRY
-                .saturating_mul(1 << (attempts - 1).min(16))
-                .min(LAST_RETRY),
-        };
-        Self {
-            passes: reason.passes(),
-            reason,
-            retry_at: now + pause,
-            attempts,
-        }
-    }
-
-    fn that_passes(self, passes: bool) -> Self {
-        Self { passes, ..self }
     }
 }
 

@@ -104,7 +104,8 @@ impl Activator {
             Err(NoTurn::Full(most)) => return Err(limited(Limit::Queue { most })),
         };
         let mut stages = self.spawner.stages().iter();
-        let first = stages.find(|stage| **stage > Stage::Queue);
+        // Whether something has to go first is found out by what comes after.
+        let first = stages.find(|stage| **stage > Stage::Former);
         let next = (id, *first.unwrap_or(&Stage::Port));
         let admitted = self.limits.admit(&self.table, next, &user).await;
         admitted.map_err(limited)?;

@@ -21,7 +21,8 @@ use super::{
     fact::{Fact, Observed},
     instance::{Instance, InstanceUid, Lease},
     listeners::{Listener, Listeners},
-    slot::{Begun, LAST_RETRY, Slot},
+    retry::LAST_RETRY,
+    slot::{Begun, Slot},
     tally::{Count, Tally},
 };
 use crate::session::{Failure, Service, SessionId, Stage};
@@ -132,6 +133,7 @@ impl Table {
             Fact::Pending(_, uid, progress) => slot.pending(uid, progress, now),
             Fact::Ending(_, uid) => slot.ending(uid),
             Fact::Gone(_, uid) => slot.gone(uid),
+            Fact::Lost(_, reason) => slot.lost(reason, now),
             Fact::Begun(_) => begun(slot, now),
             Fact::Owner(_, user) => {
                 let news = slot.owner.as_ref() != Some(&user);
@@ -347,19 +349,19 @@ impl Table {
     }
 }
 
-/// Returns whether it is the first to begin.
+/// A start of this replica begins, unless one is under way.
 fn begun(slot: &mut Slot, now: Instant) -> bool {
-    let first = slot.start.is_none();
-    if first && !slot.is_there() {
+    if slot.start.is_some() {
+        return false;
+    }
+    if !slot.is_there() {
         // It may be another's by now.
         slot.owner = None;
     }
-    slot.start.get_or_insert(Begun::at(now));
-    if first {
-        slot.course = None;
-        slot.reach(Stage::Queue, now);
-    }
-    first
+    slot.start = Some(Begun::at(now));
+    slot.course = None;
+    slot.reach(Stage::Queue, now);
+    true
 }
 
 fn lease(slot: &Slot, service: Service) -> Option<Lease> {

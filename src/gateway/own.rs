@@ -142,6 +142,9 @@ impl Gateway {
         let used = overview
             .used
             .map(|used| used.strftime("%Y-%m-%d %H:%M UTC").to_string());
+        let slot = activator.table().slot(id);
+        let lost = slot.last_failure(self.first());
+        let lost = lost.filter(|_| overview.state == "vanished");
         let view = SessionView {
             id,
             state: overview.state,
@@ -150,6 +153,7 @@ impl Gateway {
             stop: overview
                 .stop
                 .map(|stop| (stop.because, clock::until(stop.at).as_secs())),
+            lost: lost.map(|failure| &*failure.reason),
             has_one_output: activator.has_one_output(),
         };
         let embedders = &self.shared.config.embedders;

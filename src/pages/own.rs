@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::{Frame, LARGEST, LIVE, OF_SESSION, ROOM, STYLE, page, script, tail};
-use crate::session::{Because, Phase, SessionId};
+use crate::session::{Because, Phase, Reason, SessionId};
 
 /// The last lines of a service that are shown: there may be many services.
 const LINES: usize = 5;
@@ -36,6 +36,8 @@ pub struct SessionView<'a> {
     pub used: Option<String>,
     /// Why it will be stopped by itself, and in how many seconds.
     pub stop: Option<(Because, u64)>,
+    /// Why what ran it is gone, if that is known.
+    pub lost: Option<&'a Reason>,
     /// Whether all services write to one output, which is told of the first.
     pub has_one_output: bool,
 }
@@ -98,6 +100,13 @@ pub fn session(frame: Frame<'_>, view: SessionView<'_>) -> String {
 }
 
 fn said(view: &SessionView<'_>, room: usize) -> Vec<Said> {
+    // What is gone says nothing more.
+    if let Some(words) = view.lost.and_then(Reason::detail) {
+        return vec![Said {
+            who: "The cluster".to_owned(),
+            lines: tail(words, LINES, room.saturating_sub(AROUND)),
+        }];
+    }
     let speak = view.services.iter().filter(|one| !one.said.is_empty());
     let each = room / speak.clone().count().max(1);
     let said = speak.map(|service| Said {

@@ -50,6 +50,8 @@ pub enum Phase {
 pub enum Stage {
     /// Its turn among other starts.
     Queue,
+    /// The end of what was there of it before.
+    Former,
     /// Its namespace, and what is in it before anything runs.
     Namespace,
     /// Its workspace.
@@ -83,6 +85,7 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Self::Queue => "queue",
+            Self::Former => "former",
             Self::Namespace => "namespace",
             Self::Disk => "disk",
             Self::Schedule => "schedule",
@@ -97,6 +100,7 @@ impl Stage {
     pub fn label(self) -> &'static str {
         match self {
             Self::Queue => "Waiting for a free place",
+            Self::Former => "Waiting for the end of what was there before",
             Self::Namespace => "Making the session's place in the cluster",
             Self::Schedule => "Finding a machine with room",
             Self::Pull => "Fetching the image and starting the container",

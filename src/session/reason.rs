@@ -70,6 +70,12 @@ pub enum Reason {
         /// How it ended.
         status: ExitStatus,
     },
+    /// The cluster ended what ran the session, and does not start it again by itself.
+    #[error("the cluster ended what ran the session")]
+    Evicted {
+        /// The cluster's words.
+        error: Arc<str>,
+    },
     /// A Secret that the session needs is not there.
     #[error("a secret that the session needs is missing")]
     Secret {
@@ -146,6 +152,7 @@ impl Reason {
             Self::Unschedulable { .. } => "unschedulable",
             Self::Container { .. } => "container_unstartable",
             Self::OutOfMemory { .. } => "out_of_memory",
+            Self::Evicted { .. } => "evicted",
             Self::Secret { .. } => "secret_missing",
             Self::Refused { .. } => "cluster_refused",
             Self::Foreign { .. } => "not_ours",
@@ -181,6 +188,7 @@ impl Reason {
             | Self::Image { error }
             | Self::Unschedulable { error }
             | Self::Container { error }
+            | Self::Evicted { error }
             | Self::Secret { error }
             | Self::Refused { error }
             | Self::Foreign { error }

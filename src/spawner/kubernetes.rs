@@ -39,6 +39,7 @@ use watch::Pods;
 mod book;
 mod client;
 mod config;
+mod events;
 mod gateway;
 mod import;
 mod make;
@@ -140,6 +141,7 @@ impl Spawner for KubernetesSpawner {
     fn stages(&self) -> &'static [Stage] {
         &[
             Stage::Queue,
+            Stage::Former,
             Stage::Namespace,
             Stage::Disk,
             Stage::Schedule,

@@ -58,7 +58,7 @@ class Permissions(unittest.TestCase):
             "namespaces": {"get", "create", "delete"}, "serviceaccounts": {"get", "list"} | apply, "pods/log": {"get"},
             "pods": {"get", "list", "watch", "create", "patch", "delete"}, "persistentvolumeclaims": {"get", "create"},
             "limitranges": {"get"} | apply, "services": {"get"} | apply, "networkpolicies": {"get"} | apply,
-            "events": {"list"}, "secrets": apply, "resourcequotas": {"get"} | apply})
+            "events": {"list", "watch"}, "secrets": apply, "resourcequotas": {"get"} | apply})
 
     def test_named_secrets_alone_are_read_and_only_here(self):
         objects = CHART.objects("config.image.pullSecrets={registry,keys}", SECRETS)

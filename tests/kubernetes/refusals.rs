@@ -186,31 +186,6 @@ async fn a_secret_is_copied_and_a_missing_one_is_named() {
 }
 
 #[tokio::test]
-async fn each_fault_of_a_pod_has_its_code_and_the_clusters_words() {
-    let relay = Relay::new().await;
-    for (fault, code) in [
-        ("image", "image_unavailable"),
-        ("image-name", "image_unavailable"),
-        ("never-pull", "image_unavailable"),
-        ("config", "container_unstartable"),
-        ("command", "container_unstartable"),
-        ("mount", "workspace_unusable"),
-        ("crash", "service_exited"),
-        ("oom", "out_of_memory"),
-        ("unschedulable", "unschedulable"),
-    ] {
-        let fail = format!("podTemplate.metadata.annotations.cluster\\.test/fail={fault}");
-        let gateway = relay.gateway(&[&fail]).await;
-        let (told, detail) = refused(&gateway, SessionId::random()).await;
-        assert_eq!(told, code, "{fault}: {detail}");
-        assert!(
-            !detail.is_empty() || matches!(fault, "oom" | "crash"),
-            "{fault}"
-        );
-    }
-}
-
-#[tokio::test]
 async fn ten_wrong_forms_of_an_id_are_not_found_and_cost_no_call() {
     let relay = Relay::new().await;
     let gateway = relay.gateway(&[]).await;

@@ -5,8 +5,9 @@ use uuid::Uuid;
 use super::*;
 use crate::activator::{Fact, InstanceUid, Observed, Progress, Table};
 
-const STAGES: [Stage; 6] = [
+const STAGES: [Stage; 7] = [
     Stage::Queue,
+    Stage::Former,
     Stage::Namespace,
     Stage::Disk,
     Stage::Schedule,
@@ -83,7 +84,9 @@ fn a_start_is_at_what_it_waits_for() {
     };
     let asked = |id| [waits(id), vec![Fact::Done(id)]].concat();
     type Facts<'a> = &'a dyn Fn(SessionId) -> Vec<Fact>;
-    let cases: [(Facts<'_>, Link, Option<usize>); 6] = [
+    let first = |id| [entered(id), vec![Fact::Stage(id, Stage::Former)]].concat();
+    let cases: [(Facts<'_>, Link, Option<usize>); 7] = [
+        (&first, Link::Former, None),
         (&begun, Link::Project, None),
         (&entered, Link::Stage(Stage::Queue), None),
         (&queued, Link::Stage(Stage::Queue), Some(3)),
@@ -193,6 +196,38 @@ fn assert_is_failed(step: &Step, expected: &Reason, link: Link, may_pass: bool) 
         panic!("{step:?}");
     };
     assert_eq!((&**reason, *passes), (expected, may_pass));
+}
+
+/// It may be started again at once, so it is not said to have failed; why it is gone is said all the same.
+#[test]
+fn what_the_cluster_ended_says_why_until_somebody_stops_it() {
+    let evicted = Reason::Evicted {
+        error: reason("no memory"),
+    };
+    let lost = |id| vec![Fact::Lost(id, Arc::new(evicted.clone()))];
+    let (state, steps) = after(lost, Ok(Found::Vanished));
+    assert_eq!(state, Some("vanished"));
+    let step = at(&steps);
+    assert_eq!(step.link, Link::Stage(Stage::Schedule));
+    let expected = Stands::Failed {
+        reason: Arc::new(evicted.clone()),
+        retry: None,
+        passes: true,
+    };
+    assert_eq!(step.stands, expected);
+    let (state, steps) = after(lost, Ok(Found::Stopped));
+    assert_eq!((state, at(&steps).link), (Some("stopped"), Link::Request));
+    // Another runs by now, or is about to.
+    for fact in [
+        |id| Fact::Pending(id, UID, Progress::Waits(Stage::Pull)),
+        Fact::Begun,
+    ] {
+        let (state, _) = after(
+            |id| [vec![fact(id)], lost(id)].concat(),
+            Ok(Found::Vanished),
+        );
+        assert_eq!(state, Some("starting"));
+    }
 }
 
 #[test]

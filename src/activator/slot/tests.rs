@@ -1,5 +1,7 @@
 //! Incarnations that are there and do not run: what they make of a session, in every order in which it is heard.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::*;

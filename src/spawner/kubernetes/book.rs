@@ -62,6 +62,8 @@ pub(super) enum Word {
     Ending(SessionId, InstanceUid),
     /// It is gone.
     Gone(SessionId, InstanceUid),
+    /// It ended for good, for this reason.
+    Lost(SessionId, Arc<Reason>),
 }
 
 impl Word {
@@ -71,7 +73,7 @@ impl Word {
                 Told::Ran(addresses.first().map(SocketAddr::ip))
             }
             Self::Pending(_, _, progress) => Told::Was(progress.clone()),
-            Self::Announced(..) | Self::Ending(..) | Self::Gone(..) => Told::Ended,
+            Self::Announced(..) | Self::Ending(..) | Self::Gone(..) | Self::Lost(..) => Told::Ended,
         }
     }
 }
@@ -95,8 +97,12 @@ impl Book {
         if let Some(unseen) = &mut self.unseen {
             unseen.remove(&claim(&view));
         }
-        if view.state == State::Over {
-            return self.forget(view.uid);
+        if let State::Over(reason) = &view.state {
+            let mut words = self.forget(view.uid);
+            // Of a release, its own Deployment has made another by now.
+            let reason = reason.clone().filter(|_| !view.is_helms);
+            words.extend(reason.map(|reason| Word::Lost(view.id, reason)));
+            return words;
         }
         let uid = view.uid;
         let mut touched = vec![uid];
@@ -180,12 +186,12 @@ impl Book {
         pods.any(|known| known.view.is_helms)
     }
 
-    /// The pods that wait and of which no event said why.
+    /// The pods that wait, whether or not an event said why.
     pub(super) fn waiting(&self) -> Vec<View> {
         let waiting = self
             .pods
             .values()
-            .filter(|known| known.event.is_none() && matches!(known.view.state, State::Waits(_)));
+            .filter(|known| matches!(known.view.state, State::Waits(_)));
         waiting.map(|known| known.view.clone()).collect()
     }
 
@@ -273,7 +279,7 @@ impl Book {
                 None => pending(Progress::Waits(*stage)),
             },
             (State::Stuck(reason), _) => pending(Progress::Stuck(Arc::clone(reason))),
-            (State::Ends | State::Over, _) => pending(Progress::Ends),
+            (State::Ends | State::Over(_), _) => pending(Progress::Ends),
         }
     }
 

@@ -80,7 +80,7 @@ impl<'a> Make<'a> {
             };
             match made {
                 Err(Step::Again) if Instant::now() < self.deadline => {
-                    self.facts.stage(self.id, Stage::Namespace);
+                    self.facts.stage(self.id, Stage::Former);
                     self.until_namespace_gone().await?;
                 }
                 Err(Step::Changed) if Instant::now() < self.deadline => {}
@@ -217,13 +217,15 @@ impl<'a> Make<'a> {
             match view.state {
                 State::Ends => self.cluster.pods.ends(self.facts, view.uid),
                 // It ended for good, or never will run as it is: the plan that it was made by is not today's.
-                State::Over => self.delete(&api, &found).await?,
+                State::Over(_) => self.delete(&api, &found).await?,
                 State::Stuck(_) if !is_of_plan => self.delete(&api, &found).await?,
                 State::Stuck(_) | State::Waits(_) | State::Runs => return Ok(view.uid),
             }
+            self.facts.stage(self.id, Stage::Former);
             if !self.cluster.pods.until(view.uid, false, AGAIN).await {
                 self.wait("pod").await?;
             }
+            self.facts.stage(self.id, Stage::Schedule);
         }
     }
 

@@ -122,6 +122,8 @@ fn container(template: &Template<'_>, of: &Of<'_>) -> Container {
             }),
             ..SecurityContext::default()
         }),
+        // Of one that crashed, its last lines are said beside its exit code.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(vec![VolumeMount {
             name: WORKSPACE.to_owned(),
             mount_path: config.storage.mount_path.clone(),

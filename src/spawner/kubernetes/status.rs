@@ -48,8 +48,8 @@ pub(super) enum State {
     Runs,
     /// It is being deleted.
     Ends,
-    /// It ended, and is not started again.
-    Over,
+    /// It ended, and is not started again; why, if that is told.
+    Over(Option<Arc<Reason>>),
 }
 
 /// What keeps a container from running because of its image.
@@ -129,7 +129,7 @@ fn port(container: Option<&Container>, name: &str) -> Option<u16> {
 
 fn state(status: &PodStatus, address: Option<IpAddr>) -> State {
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        return State::Over;
+        return State::Over(over(status).map(Arc::new));
     }
     let inits = status.init_container_statuses.iter().flatten();
     for init in inits {
@@ -157,6 +157,24 @@ fn state(status: &PodStatus, address: Option<IpAddr>) -> State {
         }
     }
     unscheduled(status).unwrap_or(State::Waits(Stage::Pull))
+}
+
+/// Why a pod ended for good: the node ended it, or its container did and is not to be started again.
+fn over(status: &PodStatus) -> Option<Reason> {
+    let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    if let Some(reason) = said(&status.reason) {
+        let error = match said(&status.message) {
+            Some(message) => format!("{reason}: {message}"),
+            None => reason,
+        };
+        return Some(Reason::Evicted {
+            error: error.into(),
+        });
+    }
+    let all = status.container_statuses.iter().flatten();
+    all.filter_map(|one| one.state.as_ref()?.terminated.as_ref())
+        .find(|ended| ended.exit_code != 0)
+        .map(end)
 }
 
 /// Where a pod stands that has no node yet.

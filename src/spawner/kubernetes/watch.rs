@@ -1,10 +1,9 @@
-//! Learning of pods: one watch over all of them, and the events of those that wait.
+//! Learning of pods: one watch over all of them, and beside it the events of those that wait ([`events`]).
 //!
 //! A watch that ends goes on from where it was; only one that is too old to go on begins with a new list. Nothing
 //! here is on the way of a request.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -13,26 +12,21 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::{
-    api::ListParams,
-    runtime::{
-        WatchStreamExt,
-        utils::Backoff,
-        watcher::{self, watcher},
-    },
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::{
+    WatchStreamExt,
+    utils::Backoff,
+    watcher::{self, watcher},
 };
-use tokio::{
-    sync::Notify,
-    time::{Instant, interval, timeout},
-};
+use tokio::{sync::Notify, time::timeout};
 use tracing::{debug, info, warn};
 
 use super::{
     Cluster,
     book::{Book, Word},
     client::words,
-    names::{self, PROFILE, UUID},
+    events,
+    names::{PROFILE, UUID},
     objects::label,
     record::user,
     status::{View, view},
@@ -50,21 +44,6 @@ const PAGE: u32 = 100;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// The code of a watch that is too old to go on (410 Gone).
 const EXPIRED: u16 = 410;
-/// How often the events of pods that wait are looked for, at first; then less and less often.
-const EVENTS: Duration = Duration::from_secs(1);
-/// The longest pause between two looks at the events of one pod.
-const RARELY: Duration = Duration::from_secs(30);
-/// The events that say why a pod waits, of the pod itself and of its claim. The rest is normal, or is said in the
-/// pod's status too.
-const TELLING: [&str; 6] = [
-    "FailedMount",
-    "FailedAttachVolume",
-    "FailedMapVolume",
-    "FailedCreatePodSandBox",
-    "ProvisioningFailed",
-    "FailedBinding",
-];
-
 /// What is known of pods, shared by the watch and by those who make and delete them.
 #[derive(Default)]
 pub(super) struct Pods {
@@ -96,6 +75,16 @@ impl Pods {
         if let Some(user) = user {
             facts.owner(id, user);
         }
+    }
+
+    /// An event says why a pod waits.
+    pub(super) fn heard(&self, facts: &Facts, uid: InstanceUid, reason: Reason) {
+        self.change(facts, |book| book.heard(uid, reason));
+    }
+
+    /// The pods that wait.
+    pub(super) fn waiting(&self) -> Vec<View> {
+        self.book().waiting()
     }
 
     /// A pod was asked to end.
@@ -152,7 +141,7 @@ impl Backoff for Pauses {
 
 /// Watches until the process ends.
 pub(super) async fn run(cluster: &Cluster, facts: &Facts) {
-    tokio::join!(pods(cluster, facts), events(cluster, facts));
+    tokio::join!(pods(cluster, facts), events::run(cluster, facts));
 }
 
 async fn pods(cluster: &Cluster, facts: &Facts) {
@@ -240,67 +229,7 @@ fn tell(facts: &Facts, words: impl IntoIterator<Item = Word>) {
             Word::Announced(id, uid, stop) => facts.announced(id, uid, stop),
             Word::Ending(id, uid) => facts.ending(id, uid),
             Word::Gone(id, uid) => facts.gone(id, uid),
+            Word::Lost(id, reason) => facts.lost(id, reason),
         }
     }
-}
-
-/// Looks for the events of pods that wait, since their status does not say why. None waits: no call.
-async fn events(cluster: &Cluster, facts: &Facts) {
-    let mut ticks = interval(EVENTS);
-    let mut next: HashMap<InstanceUid, (Instant, Duration)> = HashMap::new();
-    loop {
-        ticks.tick().await;
-        let waiting = cluster.pods.book().waiting();
-        next.retain(|uid, _| waiting.iter().any(|view| view.uid == *uid));
-        for view in waiting {
-            let now = Instant::now();
-            let Some((at, pause)) = next.get_mut(&view.uid) else {
-                // It may be about to run.
-                next.insert(view.uid, (now + EVENTS, EVENTS));
-                continue;
-            };
-            if now < *at {
-                continue;
-            }
-            *pause = (*pause * 2).min(RARELY);
-            *at = now + *pause;
-            if let Some(reason) = telling(cluster, &view).await {
-                let pods = &cluster.pods;
-                pods.change(facts, |book| book.heard(view.uid, reason));
-            }
-        }
-    }
-}
-
-/// Why this pod waits, in the words of the newest event about it or its disk.
-async fn telling(cluster: &Cluster, view: &View) -> Option<Reason> {
-    let events = cluster
-        .api
-        .within::<Event>(&cluster.config.namespace.of(view.id));
-    let mut newest: Option<(Option<k8s_openapi::jiff::Timestamp>, Event)> = None;
-    for name in [names::base(view.id), names::claim(view.id)] {
-        let about = ListParams::default()
-            .fields(&format!("involvedObject.name={name}"))
-            .limit(PAGE);
-        let listed = cluster.api.call(|| events.list(&about)).await;
-        for event in listed.map(|list| list.items).unwrap_or_default() {
-            let time = event.last_timestamp.as_ref().map(|time| time.0);
-            let time = time.or(event.event_time.as_ref().map(|time| time.0));
-            let is_of_now = view
-                .made
-                .is_none_or(|made| time.is_none_or(|time| time >= made));
-            let is_telling = TELLING.contains(&event.reason.as_deref().unwrap_or_default());
-            if is_telling && is_of_now && newest.as_ref().is_none_or(|(old, _)| *old <= time) {
-                newest = Some((time, event));
-            }
-        }
-    }
-    let (_, event) = newest?;
-    let reason = event.reason.unwrap_or_default();
-    let error: Arc<str> = format!("{reason}: {}", event.message.unwrap_or_default()).into();
-    Some(if reason == "FailedCreatePodSandBox" {
-        Reason::Container { error }
-    } else {
-        Reason::Storage { error }
-    })
 }

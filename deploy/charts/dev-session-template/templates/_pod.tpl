@@ -59,6 +59,8 @@ spec:
         allowPrivilegeEscalation: false
         capabilities:
           drop: [ALL]
+      # Of one that crashed, its last lines are said beside its exit code.
+      terminationMessagePolicy: FallbackToLogsOnError
       volumeMounts:
         - name: workspace
           mountPath: {{ .Values.storage.mountPath | quote }}

@@ -124,7 +124,13 @@ fn an_event_counts_while_its_pod_waits() {
     };
     let stuck = Word::Pending(id, waiting.uid, Progress::Stuck(Arc::new(reason.clone())));
     assert_eq!(book.heard(waiting.uid, reason), Some(stuck));
-    assert_eq!(book.waiting(), []);
+    // What is said later counts for more.
+    assert_eq!(book.waiting(), std::slice::from_ref(&waiting));
+    let error = "FailedMount: no machine".into();
+    let reason = Reason::Storage { error };
+    let stuck = Word::Pending(id, waiting.uid, Progress::Stuck(Arc::new(reason.clone())));
+    assert_eq!(book.heard(waiting.uid, reason.clone()), Some(stuck));
+    assert_eq!(book.heard(waiting.uid, reason), None);
     let runs = view(id, 1, "10.0.0.1", State::Runs);
     assert_eq!(book.learn(runs.clone()), [saw(&runs)]);
     let again = Word::Pending(id, waiting.uid, Progress::Waits(Stage::Pull));
@@ -136,7 +142,26 @@ fn a_pod_that_ended_for_good_is_gone_though_it_is_still_there() {
     let mut book = Book::default();
     let one = view(SessionId::random(), 1, "10.0.0.1", State::Runs);
     book.learn(one.clone());
-    let over = view(one.id, 1, "10.0.0.1", State::Over);
+    let over = view(one.id, 1, "10.0.0.1", State::Over(None));
     assert_eq!(book.learn(over.clone()), [Word::Gone(one.id, one.uid)]);
     assert_eq!(book.learn(over), []);
+}
+
+#[test]
+fn why_a_pod_ended_for_good_is_told_also_by_a_gateway_that_did_not_see_it_run() {
+    let id = SessionId::random();
+    let error = "Evicted: no memory".into();
+    let reason = Arc::new(Reason::Evicted { error });
+    let over = view(id, 1, "10.0.0.1", State::Over(Some(Arc::clone(&reason))));
+    let lost = Word::Lost(id, reason);
+    let mut book = Book::default();
+    assert_eq!(book.learn(over.clone()), std::slice::from_ref(&lost));
+    let runs = view(id, 1, "10.0.0.1", State::Runs);
+    book.learn(runs);
+    assert_eq!(book.learn(over.clone()), [Word::Gone(id, over.uid), lost]);
+    let helms = View {
+        is_helms: true,
+        ..over
+    };
+    assert_eq!(book.learn(helms), []);
 }

@@ -77,6 +77,12 @@ fn each_cause_is_told_in_the_clusters_own_words() {
     let status = ExitStatus::Code(137);
     let killed = stuck(Reason::OutOfMemory { status });
     let unstarted = json!({ "state": { "terminated": { "exitCode": 128, "reason": "StartError", "message": "no x" } } });
+    let over = |reason| State::Over(Some(Arc::new(reason)));
+    let error = "Evicted: no memory".into();
+    let evicted = Reason::Evicted { error };
+    let (status, output) = (ExitStatus::Code(3), "no file".into());
+    let exited_for_good = Reason::Exited { status, output };
+    let ended = |code| json!({ "name": "session", "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": { "terminated": { "exitCode": code, "reason": "Error", "message": "no file" } } });
     let no_cpu = "0/1 nodes are available: 1 Insufficient cpu.";
     let too_new =
         "0/1 nodes are available: persistentvolumeclaim \"dev-session-x-workspace\" not found.";
@@ -95,7 +101,9 @@ fn each_cause_is_told_in_the_clusters_own_words() {
         (unscheduled("Unschedulable", too_new), State::Waits(Stage::Disk)),
         (unscheduled("SchedulingGated", ""), State::Waits(Stage::Schedule)),
         (json!({ "phase": "Pending" }), State::Waits(Stage::Schedule)),
-        (json!({ "phase": "Failed", "reason": "Evicted" }), State::Over),
+        (json!({ "phase": "Failed", "reason": "Evicted", "message": "no memory" }), over(evicted)),
+        (json!({ "phase": "Failed", "containerStatuses": [ended(3)] }), over(exited_for_good)),
+        (json!({ "phase": "Succeeded", "containerStatuses": [ended(0)] }), State::Over(None)),
     ];
     for (status, state) in table {
         let told = status.to_string();
