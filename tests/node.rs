@@ -2,9 +2,11 @@
 
 mod chart;
 mod image;
+mod life;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::Request;
 use http_body_util::Full;
@@ -163,44 +165,8 @@ async fn the_disk_keeps_a_file_over_a_stop_and_a_start() {
 }
 
 /// Writes a file in a session; returns the status.
-async fn put(gateway: &Serve, path: &str, text: &'static str) -> u16 {
+async fn put(gateway: &Serve, path: &str, text: impl Into<Bytes>) -> u16 {
     let request = Request::put(path).header("host", gateway.address.to_string());
     let request = request.body(Full::new(text.into())).expect("a request");
     client::send(gateway.address, request).await.status.as_u16()
-}
-
-#[tokio::test]
-async fn what_a_real_kubelet_says_of_a_failed_start_is_told() {
-    let relay = Relay::new().await;
-    for (setting, code, words) in [
-        ("image.tag=none", "image_unavailable", "ErrImageNeverPull"),
-        ("env.EXIT_CODE=3", "service_exited", ""),
-        (
-            "podTemplate.spec.containers[0].command={/none},podTemplate.spec.containers[0].name=session",
-            "container_unstartable",
-            "none",
-        ),
-        (
-            "resources.requests.cpu=1000",
-            "unschedulable",
-            "Insufficient cpu",
-        ),
-        ("storage.className=nowhere", "workspace_unusable", "nowhere"),
-    ] {
-        let limits = "resources.limits.cpu=1000";
-        let gateway = relay
-            .gateway(&[&IMAGE[..], &[limits, setting]].concat())
-            .await;
-        let id = SessionId::random();
-        let reply = gateway.send("GET", &format!("/{id}/chat/"), API).await;
-        assert_eq!(
-            (reply.status.as_u16(), reply.code().as_str()),
-            (503, "session_failed"),
-            "{setting}"
-        );
-        let problem: Value = serde_json::from_slice(&reply.body).expect("a problem");
-        assert_eq!(problem["reason"]["code"], code, "{problem}");
-        let said = problem["reason"]["output"].as_str().unwrap_or_default();
-        assert!(said.contains(words), "{problem}");
-    }
 }

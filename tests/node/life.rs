@@ -1,0 +1,168 @@
+//! What becomes of sessions on a real node: they are stopped when nobody uses them and come back with their files, and
+//! what a kubelet says of those that fail is told.
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::Request;
+use http_body_util::Full;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use serde_json::Value;
+use session_gateway::session::SessionId;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::{IMAGE, put};
+use crate::support::{
+    DEADLINE, client,
+    cluster::{API, Relay},
+    serve::Serve,
+    told::{Told, pod_says},
+};
+
+/// Sessions at once, and how often each of them is stopped.
+const ROUNDS: (usize, usize) = (5, 4);
+
+/// Waits until a session is stopped for want of use, which must have been announced. To ask is no use of it.
+async fn until_stopped(gateway: &Serve, id: SessionId) {
+    let begun = Instant::now();
+    let mut is_announced = false;
+    loop {
+        let reply = gateway.send("GET", &format!("/{id}/-/status"), API).await;
+        let told: Value = serde_json::from_slice(&reply.body).expect("a status");
+        is_announced |= told["stop"].is_string();
+        if told["state"] == "stopped" {
+            assert!(is_announced, "it was stopped without a word");
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "it is not stopped: {told}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_uses_is_stopped_and_comes_back_with_its_files_twenty_times() {
+    // Apart from the sessions of other tests, which would be stopped as well.
+    let relay = Relay::apart().await;
+    let idle = ["idle.after=1s,idle.countdown=2s"];
+    let gateway = relay.gateway(&[&IMAGE[..], &idle].concat()).await;
+    let begun = Instant::now();
+    let (sessions, rounds) = ROUNDS;
+    join_all((0..sessions).map(async |session| {
+        let id = SessionId::random();
+        let file = |round: usize| format!("/{id}/chat/files/note-{round}");
+        let text = |round: usize| format!("round {round} of session {session}");
+        for round in 0..rounds {
+            let written = put(&gateway, &file(round), text(round)).await;
+            assert!(written < 300, "{written}");
+            let before = relay.pod(id).await.metadata.uid;
+            until_stopped(&gateway, id).await;
+            let pods = relay.within::<Pod>(&relay.namespace(id));
+            let pods = pods.list(&ListParams::default()).await.expect("a list");
+            assert!(pods.items.is_empty(), "{pods:#?}");
+            for earlier in 0..=round {
+                let read = gateway.send("GET", &file(earlier), API).await;
+                assert_eq!((read.status.as_u16(), read.text()), (200, &*text(earlier)));
+            }
+            assert_ne!(relay.pod(id).await.metadata.uid, before);
+        }
+    }))
+    .await;
+    let took = begun.elapsed().as_secs_f64();
+    let count = sessions * rounds;
+    eprintln!("measured: {count} stops for want of use and returns with all files in {took:.1} s");
+}
+
+#[tokio::test]
+async fn what_a_real_kubelet_says_of_a_failed_start_is_told() {
+    let relay = Relay::new().await;
+    for (setting, known, code, words) in [
+        (
+            "image.tag=none",
+            "ErrImageNeverPull",
+            "image_unavailable",
+            "ErrImageNeverPull",
+        ),
+        (
+            "image.pullPolicy=IfNotPresent,image.repository=registry.invalid/none",
+            "ErrImagePull",
+            "image_unavailable",
+            "registry.invalid/none",
+        ),
+        // What it wrote last.
+        (
+            "env.EXIT_CODE=3",
+            "\"exitCode\":3",
+            "service_exited",
+            "ending as EXIT_CODE asks for",
+        ),
+        (
+            "podTemplate.spec.containers[0].command={/none},podTemplate.spec.containers[0].name=session",
+            "StartError",
+            "container_unstartable",
+            "/none",
+        ),
+        (
+            "resources.requests.cpu=1000",
+            "Unschedulable",
+            "unschedulable",
+            "Insufficient cpu",
+        ),
+        (
+            "storage.className=nowhere",
+            "Unschedulable",
+            "workspace_unusable",
+            "nowhere",
+        ),
+    ] {
+        let limits = "resources.limits.cpu=1000";
+        let settings = [&IMAGE[..], &[limits, setting]].concat();
+        let gateway = relay.gateway(&settings).await;
+        let id = SessionId::random();
+        let explained = format!("\"code\":\"{code}\"");
+        let data = format!("data-code=\"{code}\"");
+        let exit = if code == "service_exited" {
+            "exit code 3"
+        } else {
+            ""
+        };
+        let told = Told {
+            page: "chat/",
+            on_page: &[&data, words, exit],
+            explained: &[&explained, words, exit],
+        };
+        let fact = pod_says(&relay, id, known);
+        told.in_time(&gateway, id, setting, fact).await;
+    }
+}
+
+/// A service that uses more memory than it may is ended, at first to be started again at once.
+#[tokio::test]
+async fn a_container_over_its_memory_limit_is_told_to_be_out_of_memory() {
+    let relay = Relay::new().await;
+    let limit = "resources.limits.memory=64Mi,resources.requests.memory=64Mi";
+    let gateway = relay.gateway(&[&IMAGE[..], &[limit]].concat()).await;
+    let id = SessionId::random();
+    let told = Told {
+        page: "chat/",
+        on_page: &["data-code=\"out_of_memory\"", "exit code 137"],
+        explained: &["\"code\":\"out_of_memory\"", "exit code 137"],
+    };
+    let path = format!("/{id}/chat/files/large");
+    let large = Bytes::from(vec![1; 256 << 20]);
+    let uses = async {
+        loop {
+            // It keeps the whole file in memory. Cut off when it is ended meanwhile.
+            let request = Request::put(&path).header("host", gateway.address.to_string());
+            let request = request.body(Full::new(large.clone())).expect("a request");
+            let sent = client::try_send(gateway.address, request).await;
+            let has_room = sent.is_some_and(|reply| reply.status.is_success());
+            assert!(!has_room, "it has room for a large file");
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let fact = pod_says(&relay, id, "CrashLoopBackOff");
+    tokio::select! {
+        () = uses => unreachable!("it goes on for ever"),
+        () = told.in_time(&gateway, id, "a container over its memory limit", fact) => {}
+    }
+}
