@@ -80,6 +80,13 @@ fn has_prefix(path: &str, prefix: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
 }
 
+/// Whether it is the prefix or a path below it: a cookie's path has no query (RFC 6265 section 5.1.4), so one with a
+/// question mark would be sent nowhere.
+fn is_below(path: &str, prefix: &str) -> bool {
+    let rest = path.strip_prefix(prefix);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A `Set-Cookie` that stays with its service, or `None` if it cannot.
 ///
 /// All sessions share one host, so a cookie without a path of its own would be sent to every other session: its path
@@ -112,7 +119,7 @@ pub(super) fn cookie(value: &str, hop: &Hop<'_>) -> Option<String> {
     }
     cookie.push_str("; Path=");
     match path {
-        Some(path) if has_prefix(path, hop.prefix) => cookie.push_str(path),
+        Some(path) if is_below(path, hop.prefix) => cookie.push_str(path),
         Some(path)
             if hop.spec.prefix == Prefix::Strip && path.len() > 1 && path.starts_with('/') =>
         {
@@ -229,6 +236,11 @@ mod tests {
                 "a=b=c; SameSite=Lax; Secure",
                 Some("a=b=c; SameSite=Lax; Secure; Path=/ID/x"),
                 Some("a=b=c; SameSite=Lax; Secure; Path=/ID/x"),
+            ),
+            (
+                "a=b; Path=/ID/x?",
+                Some("a=b; Path=/ID/x/ID/x?"),
+                Some("a=b; Path=/ID/x"),
             ),
             ("__Host-a=b; Path=/; Secure", None, None),
         ] {
