@@ -1,7 +1,10 @@
 //! One running incarnation of a session, and the right to send to it.
 
 use std::{
+    future::poll_fn,
+    mem,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{
@@ -9,6 +12,7 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -192,12 +196,21 @@ impl Instance {
         self.end.notify_waiters();
     }
 
-    /// Waits until the instance is gone or being ended. Cancelling it does nothing.
+    /// Waits until the instance is gone or being ended. Cancelling it does nothing. Asking again in vain costs next to
+    /// nothing, since a tunnel does so with each message; it must be the same task that asks.
     pub async fn ended(&self) {
-        let end = self.end.notified();
-        if !self.ended.load(Relaxed) {
-            end.await;
-        }
+        let mut end = pin!(self.end.notified());
+        let mut is_asked = false;
+        poll_fn(move |cx| {
+            if self.has_ended() {
+                return Poll::Ready(());
+            }
+            if mem::replace(&mut is_asked, true) {
+                return Poll::Pending;
+            }
+            end.as_mut().poll(cx)
+        })
+        .await;
     }
 
     /// Whether the instance is gone or being ended.
@@ -305,11 +318,6 @@ impl Lease {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.instance.address(self.service)
-    }
-
-    /// Waits until the instance is gone or being ended: the body or tunnel that holds the lease ends then.
-    pub async fn ended(&self) {
-        self.instance.ended().await;
     }
 
     /// Counts one tunnel while the guard lives; `None` if there are `most` of the instance already.

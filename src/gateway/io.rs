@@ -9,7 +9,10 @@ use std::{
 mod buffer;
 mod socket;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{Open, OpenOf};
@@ -44,6 +47,14 @@ impl Io {
             Stream::Tls(stream) => stream.get_mut().0.without_deadline(),
         }
         self
+    }
+
+    /// The socket itself, unless what comes on it is encrypted.
+    pub(super) fn plain(&self) -> Option<&TcpStream> {
+        match &self.stream {
+            Stream::Plain(socket) => Some(socket.stream()),
+            Stream::Tls(_) => None,
+        }
     }
 }
 

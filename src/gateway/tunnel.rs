@@ -5,7 +5,9 @@
 //! nothing moves.
 
 mod direction;
+mod ends;
 mod frames;
+mod side;
 
 use std::{
     cell::Cell,
@@ -20,7 +22,6 @@ use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::{Instant, Sleep, sleep, timeout_at},
 };
@@ -36,11 +37,13 @@ use crate::{
     activator::{Lease, TunnelGuard},
     metrics::{Direction as Way, OpenTunnel, TunnelEnd},
     session::{InputRule, Spell},
-    shutdown::{Drain, ShutdownConfig, Stage},
+    shutdown::{Drain, ShutdownConfig},
 };
 use direction::Direction;
+use ends::{silence, told};
 #[cfg(fuzzing)]
 pub(super) use frames::Scanner;
+use side::Side;
 
 /// How long an end that was told may take to answer: a round trip to the other side of the world, several times.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -48,9 +51,6 @@ const ANSWER: Duration = Duration::from_secs(1);
 const FRAME: Duration = Duration::from_secs(1);
 /// Without progress of what is left, once one side has ended. Nobody speaks to half a websocket for long.
 const HALF: Duration = Duration::from_secs(60);
-/// Looks for silence within `timeouts.websocket`: the fewer, the later it is found. So the clock is not read for each
-/// message.
-const LOOKS: u32 = 8;
 
 /// The times of a tunnel.
 #[derive(Debug, Clone, Copy)]
@@ -194,8 +194,8 @@ async fn carry(
 
 impl<C, S> Tunnel<C, S>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
+    C: Side,
+    S: Side,
 {
     fn new((client, service): (C, S), (up, down): (Direction, Direction)) -> Self {
         Self {
@@ -224,12 +224,14 @@ where
     ) -> io::Result<TunnelEnd> {
         let moved = Cell::new(false);
         let (reason, until) = tokio::select! {
+            // Without drawing lots for each message.
+            biased;
             outcome = poll_fn(|cx| {
                 let outcome = self.poll(cx, open, &moved);
                 self.work(lease);
                 outcome
             }) => return outcome,
-            () = lease.ended() => (Reason::Gone, Instant::now() + FRAME),
+            () = lease.instance().ended() => (Reason::Gone, Instant::now() + FRAME),
             () = silence(&moved, times.silence) => (Reason::Silent, Instant::now() + FRAME),
             until = told(drain, times.window) => (Reason::Restart, until),
         };
@@ -368,66 +370,11 @@ fn both<T>(one: Poll<T>, other: Poll<T>) -> Poll<()> {
     }
 }
 
-/// Waits until nothing has moved for this long.
-async fn silence(moved: &Cell<bool>, time: Duration) {
-    let mut silent = 0;
-    while silent < LOOKS {
-        sleep(time / LOOKS).await;
-        silent = if moved.take() { 0 } else { silent + 1 };
-    }
-}
-
-/// Waits for the end of the process and then for its turn, so that not all clients come back at once. Returns when the
-/// window ends.
-async fn told(drain: &Drain, window: Duration) -> Instant {
-    thread_local! {
-        static TURN: Cell<u32> = const { Cell::new(0) };
-    }
-    drain.reached(Stage::Draining).await;
-    let end = Instant::now() + window;
-    // The bits of a counter in reverse fill any number of turns evenly (van der Corput).
-    let turn = TURN.replace(TURN.get().wrapping_add(1)).reverse_bits();
-    sleep(window.mul_f64(f64::from(turn) / f64::from(u32::MAX))).await;
-    end
-}
-
 #[cfg(test)]
 mod tests {
-    use futures_util::future::join_all;
     use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
-    use crate::shutdown::Ending;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_turns_of_a_drain_fill_its_window_evenly() {
-        let ending = Ending::new();
-        let drain = ending.drain(tokio::runtime::Handle::current());
-        let begun = Instant::now();
-        ending.advance(Stage::Draining);
-        let window = Duration::from_secs(10);
-        let turns = (0..100).map(|_| async {
-            let end = told(&drain, window).await;
-            assert_eq!(end - begun, window);
-            begun.elapsed().as_secs()
-        });
-        let mut by_second = [0; 10];
-        for second in join_all(turns).await {
-            by_second[usize::try_from(second).unwrap()] += 1;
-        }
-        assert!(
-            by_second.iter().all(|turns| (9..=11).contains(turns)),
-            "{by_second:?}"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_is_found_soon_after_its_time_and_never_before() {
-        let moved = Cell::new(true);
-        let begun = Instant::now();
-        silence(&moved, Duration::from_secs(8)).await;
-        assert!((8..=10).contains(&begun.elapsed().as_secs()));
-    }
 
     #[tokio::test(start_paused = true)]
     async fn half_a_tunnel_ends_a_minute_after_its_last_byte() {

@@ -57,6 +57,10 @@ impl Socket {
         self.deadline = None;
     }
 
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// The outcome of a write, or that it is overdue.
     fn timed(
         &mut self,

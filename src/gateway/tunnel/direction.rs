@@ -6,10 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, Bytes};
+use tokio::task::coop::has_budget_remaining;
 
-use super::frames::Scanner;
+use super::{frames::Scanner, side::Side};
 use crate::gateway::io::Buffer;
 use crate::metrics::{Direction as Way, OpenTunnel};
 
@@ -29,6 +29,8 @@ pub(super) struct Direction {
     frames: u16,
     /// Written since the last flush: an encrypted socket may hold some of it back.
     unflushed: bool,
+    /// Nothing had come, and whoever asked is woken once something has.
+    waits: bool,
     read_all: bool,
     done: bool,
     told: bool,
@@ -48,6 +50,7 @@ impl Direction {
             long,
             frames,
             unflushed: false,
+            waits: false,
             read_all: false,
             done: false,
             told: false,
@@ -73,8 +76,8 @@ impl Direction {
         open: &OpenTunnel,
     ) -> Poll<io::Result<()>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: Side,
+        W: Side,
     {
         for _ in 0..TURNS {
             if self.done {
@@ -103,8 +106,8 @@ impl Direction {
         open: &OpenTunnel,
     ) -> Poll<io::Result<()>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: Side,
+        W: Side,
     {
         loop {
             if self.done {
@@ -132,14 +135,13 @@ impl Direction {
         to_end: bool,
     ) -> Poll<()>
     where
-        R: AsyncRead + Unpin,
+        R: Side,
     {
         while !self.read_all && (to_end || !self.scanner.is_closed()) {
             let mut buffer = Buffer::take();
-            let mut read = ReadBuf::new(&mut buffer.0);
-            let outcome = ready!(Pin::new(&mut *from).poll_read(cx, &mut read));
-            self.read_all = outcome.is_err() || read.filled().is_empty();
-            self.scanner.scan(read.filled(), self.long);
+            let read = ready!(from.poll_take(cx, &mut buffer.0)).unwrap_or(0);
+            self.read_all = read == 0;
+            self.scanner.scan(&buffer.0[..read], self.long);
         }
         Poll::Ready(())
     }
@@ -147,7 +149,7 @@ impl Direction {
     /// Passes the end on.
     pub(super) fn poll_end<W>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>>
     where
-        W: AsyncWrite + Unpin,
+        W: Side,
     {
         if !self.done {
             ready!(Pin::new(to).poll_shutdown(cx))?;
@@ -163,10 +165,10 @@ impl Direction {
         open: &OpenTunnel,
     ) -> Poll<io::Result<()>>
     where
-        W: AsyncWrite + Unpin,
+        W: Side,
     {
         while !self.pending.is_empty() {
-            let written = match Pin::new(&mut *to).poll_write(cx, &self.pending)? {
+            let written = match to.poll_give(cx, &self.pending)? {
                 Poll::Ready(written) => written,
                 Poll::Pending => {
                     ready!(self.flush(cx, to))?;
@@ -176,12 +178,33 @@ impl Direction {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            let _ = self.pending.split_to(written);
+            self.pending.advance(written);
+            if self.pending.is_empty() {
+                // The last piece of it would pin all of it.
+                self.pending = Bytes::new();
+            }
             self.wrote(written, open);
         }
-        // The last piece of it would pin all of it.
-        self.pending = Bytes::new();
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready once a read may find something. As long as it is known that nothing has come, whoever waits need not be
+    /// noted down again.
+    fn poll_come<R>(&mut self, cx: &mut Context<'_>, from: &R) -> Poll<io::Result<()>>
+    where
+        R: Side,
+    {
+        if !from.is_silent() {
+            self.waits = false;
+            return Poll::Ready(Ok(()));
+        }
+        if self.waits {
+            return Poll::Pending;
+        }
+        let come = from.poll_come(cx);
+        // A task out of its budget is turned away before it is heard.
+        self.waits = come.is_pending() && has_budget_remaining();
+        come
     }
 
     /// Reads once into one of the worker's buffers and writes as much of it as goes out; the rest becomes pending.
@@ -195,13 +218,13 @@ impl Direction {
         close: Option<&Bytes>,
     ) -> Poll<io::Result<()>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: Side,
+        W: Side,
     {
+        ready!(self.poll_come(cx, from))?;
         let mut buffer = Buffer::take();
-        let mut read = ReadBuf::new(&mut buffer.0);
-        ready!(Pin::new(from).poll_read(cx, &mut read))?;
-        let read = read.filled();
+        let length = ready!(from.poll_take(cx, &mut buffer.0))?;
+        let read = &buffer.0[..length];
         if read.is_empty() {
             self.read_all = true;
             return Poll::Ready(Ok(()));
@@ -210,8 +233,10 @@ impl Direction {
             let ended = self.scanner.scan(read, self.long);
             self.frames = self.frames.wrapping_add(ended.long);
             open.frames(self.way, ended);
-            let (written, length) = (self.write(cx, to, read, open)?, read.len());
-            self.pending = buffer.rest(written, length);
+            let written = self.write(cx, to, read, open)?;
+            if written < length {
+                self.pending = buffer.rest(written, length);
+            }
             return Poll::Ready(Ok(()));
         };
         let (ours, later) = read.split_at(self.scanner.frame(read));
@@ -236,9 +261,9 @@ impl Direction {
         open: &OpenTunnel,
     ) -> io::Result<usize>
     where
-        W: AsyncWrite + Unpin,
+        W: Side,
     {
-        let written = match Pin::new(to).poll_write(cx, bytes)? {
+        let written = match to.poll_give(cx, bytes)? {
             Poll::Ready(written) => written,
             Poll::Pending => 0,
         };
@@ -254,7 +279,7 @@ impl Direction {
 
     fn flush<W>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>>
     where
-        W: AsyncWrite + Unpin,
+        W: Side,
     {
         if self.unflushed {
             ready!(Pin::new(to).poll_flush(cx))?;
@@ -269,8 +294,12 @@ pub(super) mod tests {
     use std::future::poll_fn;
 
     use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        task::yield_now,
+    };
 
+    use super::super::side::tests::sockets;
     use super::*;
     use crate::{
         metrics::Metrics,
@@ -353,5 +382,31 @@ pub(super) mod tests {
             prop_assert!(ends.contains(&frames.len()), "{} of {:?}", frames.len(), ends);
             prop_assert_eq!(frames, &sent[..frames.len()]);
         }
+    }
+
+    /// All that goes on is one task here, so the direction is asked again and again while nothing has come.
+    #[tokio::test]
+    async fn what_comes_on_a_socket_is_heard_of_however_often_it_was_asked_for_in_vain() {
+        let (mut source, mut from) = sockets().await;
+        let (mut to, mut sink) = sockets().await;
+        let open = open();
+        let mut direction = Direction::new(Way::Up, &Bytes::new(), 0);
+        let carry = poll_fn(|cx| direction.poll(cx, &mut from, &mut to, &open));
+        let speak = async {
+            for length in (0..200).chain([1 << 20]) {
+                let chunk = vec![7; length + 1];
+                let mut back = vec![0; chunk.len()];
+                let (written, read) =
+                    tokio::join!(source.write_all(&chunk), sink.read_exact(&mut back));
+                written.unwrap();
+                read.unwrap();
+                assert_eq!(back, chunk);
+                yield_now().await;
+            }
+            source.shutdown().await.unwrap();
+            assert_eq!(sink.read(&mut [0]).await.unwrap(), 0);
+        };
+        let (carried, ()) = tokio::join!(carry, speak);
+        carried.unwrap();
     }
 }

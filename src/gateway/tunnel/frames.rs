@@ -88,6 +88,12 @@ impl Scanner {
 
     /// Of these bytes those go by that belong to the frame at hand. Returns how many.
     pub(in crate::gateway) fn frame(&mut self, bytes: &[u8]) -> usize {
+        // Most frames are short and come in one piece.
+        if self.at_boundary()
+            && let Some(taken) = self.short(bytes)
+        {
+            return taken;
+        }
         let mut taken = 0;
         while taken < bytes.len() {
             let byte = bytes[taken];
@@ -123,14 +129,25 @@ impl Scanner {
         taken
     }
 
+    /// Of these bytes a frame goes by that is whole and whose length is in its second byte. Returns its bytes.
+    fn short(&mut self, bytes: &[u8]) -> Option<usize> {
+        let &[first, second] = bytes.first_chunk()?;
+        let (length, masked) = (second & 0x7F, second & 0x80 != 0);
+        let taken = 2 + usize::from(length) + if masked { MASK as usize } else { 0 };
+        if length >= 126 || bytes.len() < taken {
+            return None;
+        }
+        (self.opcode, self.length) = (opcode(first)?, length);
+        self.closed |= self.opcode == OpCode::Control(Control::Close);
+        Some(taken)
+    }
+
     fn first(&mut self, byte: u8) {
-        let last = byte & 0x80 != 0;
-        self.opcode = OpCode::from(byte & 0x0F);
-        self.at = match self.opcode {
-            OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => At::Lost,
-            OpCode::Control(_) if !last => At::Lost,
-            OpCode::Data(_) | OpCode::Control(_) => At::Second,
-        };
+        self.at = At::Lost;
+        if let Some(opcode) = opcode(byte) {
+            self.opcode = opcode;
+            self.at = At::Second;
+        }
     }
 
     fn second(&mut self, byte: u8) {
@@ -168,6 +185,16 @@ impl Scanner {
         }
         self.at = At::Boundary;
         self.closed |= self.opcode == OpCode::Control(Control::Close);
+    }
+}
+
+/// Of which kind a frame is that begins with this byte, if one does.
+fn opcode(byte: u8) -> Option<OpCode> {
+    let opcode = OpCode::from(byte & 0x0F);
+    match opcode {
+        OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => None,
+        OpCode::Control(_) if byte & 0x80 == 0 => None,
+        OpCode::Data(_) | OpCode::Control(_) => Some(opcode),
     }
 }
 
