@@ -1,7 +1,8 @@
-"""Counts the instructions that a request costs outside the kernel: the figure that a busy machine does not change.
+"""Counts the instructions that a request costs outside the kernel, and a message of a websocket: figures that a busy
+machine does not change.
 
-The gateway runs under callgrind with one worker; the difference of a long and a short run of requests leaves out what
-each of them costs once.
+The gateway runs under callgrind with one worker; the difference of a long and a short run leaves out what each of them
+costs once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from shell import ROOT
 
 FIGURE = ROOT / "benches/instructions.json"
 SHORT, LONG = 2000, 6000
+# What is counted: the name of its figure, what it is called, and what the client is asked for, on eight connections.
+KINDS = [("per_request", "instructions per request", {"path": f"{PATH}/128"}),
+         ("ws_64", "instructions per message there and back", {"path": f"{PATH}/ws", "kind": "ws"})]
 # More than this share is a regression. Repeated counts differ by less than a hundredth.
 ALLOWED = 0.05
 # Not `dist`, whose link alone takes minutes: it is counted in every run of the checks.
@@ -81,46 +85,61 @@ exec valgrind --tool=callgrind --callgrind-out-file={folder}/out {gateway} "$@"
         return int(found[1])
 
 
-def count(gateway: Path, load: Path, keep: Path | None = None) -> float:
-    """Instructions of a request of 128 bytes on a connection that stays open."""
+def count(gateway: Path, load: Path, keep: Path) -> dict[str, int]:
+    """Instructions of a request of 128 bytes on a connection that stays open, and of 64 bytes back and forth."""
     if shutil.which("valgrind") is None:
         install.apt("valgrind")
     with tempfile.TemporaryDirectory(prefix="instructions-") as folder, contextlib.ExitStack() as stack:
         bench = Counted(Path(folder), gateway, load)
         stack.callback(bench.close)
         proxy = bench.proxy("gateway")
-        totals = []
-        for number, requests in enumerate([500, SHORT, LONG], 1):
-            client(load, proxy, path=f"{PATH}/128", connections=8, count=requests)
-            totals.append(bench.dump(proxy, number))
-        if keep:
-            shutil.copy(bench.folder / "out.3", keep)
-        return (totals[2] - totals[1]) / (LONG - SHORT)
+        figures, number = {}, 0
+        for name, _, asked in KINDS:
+            totals = []
+            for requests in [500, SHORT, LONG]:
+                number += 1
+                client(load, proxy, connections=8, count=requests, **asked)
+                totals.append(bench.dump(proxy, number))
+            shutil.copy(bench.folder / f"out.{number}", kept(keep, name))
+            figures[name] = round((totals[2] - totals[1]) / (LONG - SHORT))
+        return figures
 
 
-def measured(setting) -> tuple[float, Path]:
-    keep = setting.target / "bench/callgrind.out"
-    keep.parent.mkdir(parents=True, exist_ok=True)
+def kept(folder: Path, name: str) -> Path:
+    """Where the longest run of a kind is kept, by function."""
+    return folder / f"callgrind.{name}"
+
+
+def measured(setting) -> tuple[dict[str, int], Path]:
+    keep = setting.target / "bench"
+    keep.mkdir(parents=True, exist_ok=True)
     return count(gateway(setting, PROFILE), load(setting), keep), keep
 
 
 def record(setting) -> int:
-    """Counts, and keeps the figure for the runs to come."""
-    figure, _ = measured(setting)
-    FIGURE.write_text(json.dumps({"profile": PROFILE, "per_request": round(figure)}) + "\n")
-    print(f"{figure:.0f} instructions per request, kept in {FIGURE.relative_to(ROOT)}")
+    """Counts, and keeps the figures for the runs to come."""
+    figures, _ = measured(setting)
+    FIGURE.write_text(json.dumps({"profile": PROFILE, **figures}) + "\n")
+    for name, words, _ in KINDS:
+        print(f"{figures[name]} {words}, kept in {FIGURE.relative_to(ROOT)}")
     return 0
 
 
 def check(setting) -> Outcome:
-    """Compares with the figure that is kept."""
-    figure, keep = measured(setting)
-    kept = json.loads(FIGURE.read_text())["per_request"]
-    share = figure / kept - 1
-    said = f"{figure:.0f} instructions per request, {share:+.1%} of the {kept} that are kept"
-    if share > ALLOWED:
-        return Outcome(failed=1, failures=[f"{said}; at most {ALLOWED:+.0%}. By function: callgrind_annotate {keep}\n"
-                                           "If it has to be so: benches/run --record"])
-    if share < -ALLOWED:
-        said += "; to keep the better one: benches/run --record"
-    return Outcome(passed=1, notes=[said])
+    """Compares with the figures that are kept."""
+    figures, keep = measured(setting)
+    known = json.loads(FIGURE.read_text())
+    outcome = Outcome()
+    for name, words, _ in KINDS:
+        share = figures[name] / known[name] - 1
+        said = f"{figures[name]} {words}, {share:+.1%} of the {known[name]} that are kept"
+        if share > ALLOWED:
+            outcome.failed += 1
+            outcome.failures.append(f"{said}; at most {ALLOWED:+.0%}. By function: callgrind_annotate "
+                                    f"{kept(keep, name)}\nIf it has to be so: benches/run --record")
+            continue
+        if share < -ALLOWED:
+            said += "; to keep the better one: benches/run --record"
+        outcome.passed += 1
+        outcome.notes.append(said)
+    return outcome

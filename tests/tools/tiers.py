@@ -246,7 +246,7 @@ TIERS = [
     Tier("kubernetes", "sessions on a real API server, with pods that only seem to run", kubernetes, needs_build=True),
     Tier("node", "sessions on a real node: a kubelet, containerd, disks, Helm", node, needs_build=True),
     Tier("fuzz", "what reads the bytes of strangers, with inputs that libFuzzer makes up", fuzzing.fuzz),
-    Tier("instructions", "what a request costs outside the kernel, within 5 % of benches/instructions.json",
+    Tier("instructions", "what requests and messages cost outside the kernel, within 5 % of benches/instructions.json",
          instructions),
     Tier("browser", "the whole line in Chromium, with code-server and Vite", browser, needs_build=True),
 ]
