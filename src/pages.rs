@@ -5,8 +5,9 @@
 //! script they refresh themselves. So they cannot be stuck, and work wherever a browser does.
 
 mod own;
+mod start;
 
-use std::{cmp::Ordering, time::Duration};
+use std::time::Duration;
 
 use askama::Template;
 use tokio::time::Instant;
@@ -14,11 +15,14 @@ use tokio::time::Instant;
 pub use own::{ServiceView, SessionView, session};
 
 use crate::session::{Failure, Found, Limit, Phase, Reason, SessionId, Stage};
+use start::StartView;
 
 /// The one style sheet.
 const STYLE: &str = include_str!("pages/style.css");
-/// The script of all pages that have one, and what those that stand in for a service and the session's own add to it.
+/// The script of all pages that have one, and what those add to it that show a start, that stand in for a service, and
+/// the session's own.
 const LIVE: &str = include_str!("pages/live.js");
+const OF_START: &str = include_str!("pages/live/start.js");
 const OF_SERVICE: &str = include_str!("pages/live/service.js");
 const OF_SESSION: &str = include_str!("pages/live/session.js");
 /// The script of those that have nothing to follow.
@@ -52,19 +56,9 @@ struct Waiting<'a> {
     id: SessionId,
     service: &'a str,
     state: &'a str,
-    stages: Vec<StageView>,
+    start: StartView,
     now: &'static str,
-    elapsed: String,
-    position: Option<usize>,
     live: Option<String>,
-}
-
-/// A stage of a start on the waiting page.
-struct StageView {
-    name: &'static str,
-    label: &'static str,
-    place: &'static str,
-    took: String,
 }
 
 #[derive(Template)]
@@ -135,10 +129,8 @@ pub fn waiting(
         id,
         service,
         state: phase.name(),
-        stages: vec![],
+        start: StartView::default(),
         now: "",
-        elapsed: String::new(),
-        position: None,
         live: of_service(form),
     };
     if let Phase::Starting {
@@ -148,26 +140,8 @@ pub fn waiting(
         course,
     } = phase
     {
-        let now = Instant::now();
-        let course = course.iter().flat_map(|course| course.stages(now));
-        let course: Vec<_> = course.collect();
         page.now = at.label();
-        page.elapsed = seconds(now.saturating_duration_since(*since));
-        page.position = *position;
-        let view = |stage: &Stage| {
-            let seen = course.iter().find(|(seen, _)| seen == stage && stage != at);
-            StageView {
-                name: stage.name(),
-                label: stage.label(),
-                place: match stage.cmp(at) {
-                    Ordering::Less => "done",
-                    Ordering::Equal => "now",
-                    Ordering::Greater => "later",
-                },
-                took: seen.map(|(_, took)| seconds(*took)).unwrap_or_default(),
-            }
-        };
-        page.stages = stages.iter().map(view).collect();
+        page.start = StartView::under_way(stages, (*at, *since), course.as_deref(), *position);
     }
     self::page(&page)
 }
@@ -276,7 +250,7 @@ pub fn refused(
 /// The script of a page that stands in for a service. None on the answer to a form, of which it is not known whether
 /// what is at its address is worth seeing.
 fn of_service(form: bool) -> Option<String> {
-    (!form).then(|| script(&[LIVE, OF_SERVICE]))
+    (!form).then(|| script(&[LIVE, OF_START, OF_SERVICE]))
 }
 
 /// A script of these parts, without what is for its readers alone.
@@ -287,15 +261,6 @@ fn script(parts: &[&str]) -> String {
         .filter(|line| !line.is_empty() && !line.starts_with("//"))
         .collect();
     lines.join("\n")
-}
-
-/// A time as a person reads it who waits.
-fn seconds(time: Duration) -> String {
-    if time < Duration::from_secs(10) {
-        format!("{:.1} s", time.as_secs_f64())
-    } else {
-        format!("{} s", time.as_secs())
-    }
 }
 
 fn page(template: &impl Template) -> String {
@@ -340,7 +305,7 @@ mod tests {
     use crate::session::{Because, ExitStatus};
 
     const STAGES: [Stage; 4] = [Stage::Queue, Stage::Disk, Stage::Process, Stage::Port];
-    const FRAME: Frame<'static> = Frame {
+    pub(super) const FRAME: Frame<'static> = Frame {
         nonce: "NONCE",
         request_id: "REQUEST",
     };
@@ -431,6 +396,9 @@ mod tests {
                     used,
                     stop: Some((Because::MaxAge, 59)),
                     lost: Some(&evicted),
+                    failure: None,
+                    start: None,
+                    stages: &STAGES,
                     has_one_output: false,
                 },
             ),
@@ -442,44 +410,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_session_shows_the_last_lines_of_its_services_as_far_as_there_is_room() {
-        let said = |said: &str| ServiceView {
-            name: "chat",
-            path: "/chat",
-            phase: Phase::Running,
-            said: said.to_owned(),
-        };
-        let show = |services: &[ServiceView<'_>], has_one_output| {
-            let view = SessionView {
-                id: SessionId::random(),
-                state: "running",
-                services,
-                used: None,
-                stop: None,
-                lost: None,
-                has_one_output,
-            };
-            session(FRAME, view)
-        };
-        let lines = "1\n2\n3\n4\n5\n<b>6\u{1b}[2J";
-        let page = show(&[said(""), said(lines)], false);
-        check(&page);
-        assert!(page.contains("2\n3\n4\n5\n&#60;b&#62;6[2J</pre>"), "{page}");
-        assert_eq!(page.matches("chat said last").count(), 1, "{page}");
-        assert!(show(&[said(lines)], true).contains("The session said last"));
-        let long = format!("{}\n", "&".repeat(WIDTH)).repeat(9) + "the last word";
-        for count in 1..=crate::session::Services::MAX {
-            let page = show(&vec![said(&long); count], false);
-            check(&page);
-            assert!(
-                count > 4 || page.matches("the last word").count() == count,
-                "{page}"
-            );
-        }
-    }
-
-    fn check(page: &str) {
+    pub(super) fn check(page: &str) {
         assert!(page.len() < LARGEST, "{} bytes: {page}", page.len());
         // One more in what is shown in place of the rest, one day.
         let hidden = page.matches(r#"data-off="show" hidden"#).count();

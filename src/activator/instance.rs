@@ -158,6 +158,11 @@ impl Instance {
         Service::first(self.addresses.len())
     }
 
+    /// Whether all of them accept connections.
+    pub(super) fn is_all_open(&self) -> bool {
+        self.services().all(|service| self.is_open(service))
+    }
+
     /// Which program of the service a probe is about.
     pub(super) fn round(&self, service: Service) -> u32 {
         self.rounds[service.index()].load(Relaxed)

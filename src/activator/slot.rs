@@ -1,5 +1,7 @@
 //! What the facts say of one session, and how each fact changes it.
 
+mod course;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -30,6 +32,8 @@ pub struct Slot {
     pub start: Option<Begun>,
     /// How far it has come on its way to running, as long as it is on that way.
     pub course: Option<Arc<Course>>,
+    /// The course of the last start that is over, if it was seen from here.
+    pub past: Option<Arc<Course>>,
     /// The last start, if it failed.
     pub failure: Option<Failure>,
     /// What that one waited for when it failed.
@@ -203,25 +207,14 @@ impl Slot {
             // Another replica makes it anew.
             self.course = None;
         }
-        let waits = if let Standing::Waits(stage) = pending.stands {
-            Some(stage)
-        } else {
-            None
-        };
+        let ended = self.ended(uid, now);
+        match &pending.stands {
+            Standing::Waits(stage) => self.reach(*stage, now),
+            Standing::Stuck(failure) => self.hinder(&failure.reason),
+            Standing::Ends => {}
+        }
         self.pending = Some(pending);
-        let ended = self.ended(uid);
-        if let Some(stage) = waits {
-            self.reach(stage, now);
-        }
         ended || news
-    }
-
-    /// It waits for this now on its way to running, which begins by it if it was not on it.
-    pub(super) fn reach(&mut self, stage: Stage, now: Instant) {
-        match &mut self.course {
-            Some(course) => Arc::make_mut(course).reach(stage, now),
-            None => self.course = Some(Arc::new(Course::begin(stage, now))),
-        }
     }
 
     pub(super) fn ending(&mut self, uid: InstanceUid) -> bool {
@@ -257,18 +250,9 @@ impl Slot {
         last.into_iter().chain(idle).min_by_key(|stop| stop.at)
     }
 
-    /// Whether its start was begun in this replica.
-    pub(super) fn is_started_here(&self, uid: InstanceUid) -> bool {
-        if let Some(known) = self.incarnation(uid) {
-            return known.was_started_here();
-        }
-        let course = self.course.as_ref();
-        course.is_some_and(|course| course.at(Stage::Queue).is_some())
-    }
-
-    pub(super) fn gone(&mut self, uid: InstanceUid) -> bool {
+    pub(super) fn gone(&mut self, uid: InstanceUid, now: Instant) -> bool {
         let pending = self.pending.take_if(|pending| pending.uid == uid);
-        self.ended(uid) || pending.is_some()
+        self.ended(uid, now) || pending.is_some()
     }
 
     /// What ran ended for good, which keeps no start waiting. Of no interest where something runs, or is about to.
@@ -291,20 +275,22 @@ impl Slot {
     }
 
     /// What ran under this identity does not run any more.
-    fn ended(&mut self, uid: InstanceUid) -> bool {
+    fn ended(&mut self, uid: InstanceUid, now: Instant) -> bool {
         let Some(instance) = self.incarnation(uid) else {
             return false;
         };
         instance.end();
         self.instance = None;
-        self.course.take_if(|_| self.start.is_none());
+        if self.start.is_none() && self.pending.is_none() {
+            self.arrive(false, now);
+        }
         self.ending = false;
         (self.stop, self.last) = (None, None);
         self.broken.clear();
         true
     }
 
-    pub(super) fn opened(&mut self, uid: InstanceUid, service: Service) -> bool {
+    pub(super) fn opened(&mut self, uid: InstanceUid, service: Service, now: Instant) -> bool {
         let Some(instance) = self
             .incarnation(uid)
             .filter(|instance| !instance.is_open(service))
@@ -312,8 +298,8 @@ impl Slot {
             return false;
         };
         instance.set_open(service, true);
-        if instance.services().all(|one| instance.is_open(one)) {
-            self.course = None;
+        if instance.is_all_open() {
+            self.arrive(true, now);
         }
         self.broken.retain(|broken| broken.service != service);
         true

@@ -132,7 +132,7 @@ impl Table {
             Fact::Saw(id, observed) => self.saw(slot, id, observed, now),
             Fact::Pending(_, uid, progress) => slot.pending(uid, progress, now),
             Fact::Ending(_, uid) => slot.ending(uid),
-            Fact::Gone(_, uid) => slot.gone(uid),
+            Fact::Gone(_, uid) => slot.gone(uid, now),
             Fact::Lost(_, reason) => slot.lost(reason, now),
             Fact::Begun(_) => begun(slot, now),
             Fact::Owner(_, user) => {
@@ -157,16 +157,20 @@ impl Table {
             Fact::Done(_) => {
                 slot.failure = None;
                 slot.still_stuck(now);
+                // It found nothing to start.
+                let instance = slot.instance.as_ref();
+                slot.course
+                    .take_if(|_| instance.is_some_and(|instance| instance.is_all_open()));
                 slot.start.take().is_some()
             }
             Fact::Failed(_, reason) => {
                 slot.failure = Some(Failure::after(slot.failure.as_ref(), reason, now));
-                slot.course = None;
+                slot.arrive(false, now);
                 slot.failed_at = slot.start.take().map(|start| start.stage);
                 true
             }
             Fact::Forgiven(_) => slot.forgive(now),
-            Fact::Open(_, uid, service) => slot.opened(uid, service),
+            Fact::Open(_, uid, service) => slot.opened(uid, service, now),
             Fact::Closed(_, uid, service) => self.closed(slot, uid, service, now),
             // Its program is there, and its port may accept yet.
             Fact::Late(_, uid, service, reason) => slot.broke(uid, service, (reason, true), now),

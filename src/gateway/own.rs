@@ -143,8 +143,9 @@ impl Gateway {
             .used
             .map(|used| used.strftime("%Y-%m-%d %H:%M UTC").to_string());
         let slot = activator.table().slot(id);
-        let lost = slot.last_failure(self.first());
-        let lost = lost.filter(|_| overview.state == "vanished");
+        let failure = slot.last_failure(self.first());
+        let failure = failure.filter(|_| slot.instance.is_none());
+        let failure = |state| Some(&*failure.filter(|_| overview.state == state)?.reason);
         let view = SessionView {
             id,
             state: overview.state,
@@ -153,7 +154,10 @@ impl Gateway {
             stop: overview
                 .stop
                 .map(|stop| (stop.because, clock::until(stop.at).as_secs())),
-            lost: lost.map(|failure| &*failure.reason),
+            lost: failure("vanished"),
+            failure: failure("failed"),
+            start: slot.last_start(),
+            stages: activator.stages(),
             has_one_output: activator.has_one_output(),
         };
         let embedders = &self.shared.config.embedders;

@@ -80,6 +80,18 @@ pub struct Failure {
 }
 
 impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Queue,
+        Self::Former,
+        Self::Namespace,
+        Self::Disk,
+        Self::Schedule,
+        Self::Pull,
+        Self::Process,
+        Self::Port,
+    ];
+
     /// Its stable name for programs and pages.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -178,6 +178,12 @@ impl Reason {
         )
     }
 
+    /// Whether what was said is what a program wrote.
+    #[must_use]
+    pub fn is_of_a_program(&self) -> bool {
+        matches!(self, Self::Exited { .. } | Self::Abandoned { .. })
+    }
+
     /// What the program or the operating system said, if anything: lines for the operator.
     #[must_use]
     pub fn detail(&self) -> Option<&str> {

@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { arrived, scenario, state } from './harness.mjs';
-import { waits } from './services.mjs';
+import { waitAll, waits } from './services.mjs';
 
 /** How often an address was asked for; a fragment is no part of what is asked. */
 const times = (line, path) => line.asked.filter((url) => url.split('#')[0] === line.gateway.at(path)).length;
@@ -153,6 +153,46 @@ scenario('the session\'s page counts down in place, and keeps it by its button',
   await page.keyboard.press('Enter');
   await state(page, 'running');
   assert.notEqual((await status(line)).stop, stop);
+});
+
+scenario('the session\'s page follows its start, and keeps how it went', {
+  isQuiet: true,
+  settings: waitAll,
+}, async (line) => {
+  const { page, open } = line;
+  const stages = () => page.locator('li').evaluateAll((items) => items.map((item) => item.className));
+  await open();
+  assert.deepEqual(await stages(), []);
+  await page.click('form[action$="/-/start"] button');
+  await state(page, 'starting');
+  await page.locator('li.now', { hasText: 'Waiting for the service to answer' }).waitFor();
+  assert.deepEqual(await stages(), ['done', 'done', 'done', 'now']);
+  await shows(page, 'elapsed', '^[1-9]');
+  await go(line);
+  await state(page, 'running');
+  await page.waitForFunction(() => !document.querySelector('li:not(.done)'));
+  await open();
+  const main = await page.locator('main').innerText();
+  assert.match(main, /Last start\n+Begun 20\S+ \S+ UTC; every service answered after \d+\.\d s\.\n/);
+  assert.deepEqual(await stages(), ['done', 'done', 'done', 'done']);
+});
+
+scenario('the session\'s page shows in place that the last of its services has come', {
+  isQuiet: true,
+  settings: waits,
+}, async (line) => {
+  const { page, open } = line;
+  await open();
+  await page.click('form[action$="/-/start"] button');
+  await state(page, 'running');
+  await page.locator('li.now').waitFor();
+  // A service that opens meanwhile changes nothing about the one that is waited for.
+  await page.waitForFunction(() => document.querySelectorAll('.state.starting:not([hidden])').length === 1);
+  const loaded = await page.evaluate(() => performance.timeOrigin);
+  await go(line);
+  await page.waitForFunction(() => !document.querySelector('li:not(.done)'));
+  assert.equal(await page.locator('[data-goes]').isVisible(), false);
+  assert.equal(await page.evaluate(() => performance.timeOrigin), loaded, 'it was not loaded again');
 });
 
 scenario('a page that has nothing to follow looks again after its time', {

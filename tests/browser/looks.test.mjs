@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 
 import { arrived, scenario, state } from './harness.mjs';
 import { look } from './looks.mjs';
-import { fails, waits } from './services.mjs';
+import { fails, waitAll, waits } from './services.mjs';
 
 scenario('the pages of a session look well in all its states', { isQuiet: true, settings: waits }, async (line) => {
   const { page, open } = line;
@@ -22,6 +22,16 @@ scenario('the pages of a session look well in all its states', { isQuiet: true, 
   await look(page, 'session stopped');
   await open('nowhere/');
   await look(page, 'not found');
+});
+
+scenario('the page of a session that starts looks well', {
+  isQuiet: true,
+  settings: waitAll,
+}, async ({ page, open }) => {
+  await open();
+  await page.click('form[action$="/-/start"] button');
+  await state(page, 'starting');
+  await look(page, 'session starting');
 });
 
 scenario('the page of a stop that is announced looks well', {

@@ -44,6 +44,12 @@ export const waits = (folder) => [
     + `exec ${program} demo preview}`,
 ];
 
+/** All services, which do not start until then. */
+export const waitAll = (folder) => ['preview', 'chat', 'vscode'].map((service) => (
+  `local.services.${service}.command={sh,-c,until test -e ${folder}/go; do sleep 0.05; done; `
+    + `exec ${program} demo ${service}}`
+));
+
 /** The preview's service, which fails until the scenario has made the file `mended`. */
 export const fails = (folder) => [
   `local.services.preview.command={sh,-c,test -e ${folder}/mended && exec ${program} demo preview; `

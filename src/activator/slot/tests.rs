@@ -247,3 +247,54 @@ fn the_next_stop_is_the_earlier_one_and_of_two_at_once_the_one_that_is_not_taken
         .apply(Fact::Aged(bench.id, uid(1), at(10)));
     assert_eq!(because(&bench), None);
 }
+
+#[test]
+fn the_course_of_the_last_start_that_was_seen_is_kept() {
+    let bench = Bench::new();
+    let course = || {
+        let slot = bench.table.slot(bench.id);
+        let course = slot.last_start()?;
+        let stages = course.stages(Instant::now()).map(|(stage, _)| stage);
+        Some((stages.collect::<Vec<_>>(), course.ended()))
+    };
+    let service = Service::first(1).next().expect("one");
+    let open = |number| {
+        bench.apply(Fact::Open(bench.id, uid(number), service));
+    };
+    // One that runs already: nobody here has seen how it came to that.
+    bench.saw(uid(1));
+    open(1);
+    assert_eq!(course(), None);
+    bench.apply(Fact::Closed(bench.id, uid(1), service));
+    assert_eq!(course(), None);
+    open(1);
+    // A start that finds all of it there.
+    bench
+        .apply(Fact::Begun(bench.id))
+        .apply(Fact::Done(bench.id));
+    assert_eq!(course(), None);
+    bench.apply(Fact::Gone(bench.id, uid(1)));
+    bench
+        .apply(Fact::Begun(bench.id))
+        .apply(Fact::Stage(bench.id, Stage::Pull));
+    bench.pending(uid(2), stuck()).saw(uid(2));
+    let whole = vec![Stage::Queue, Stage::Pull, Stage::Port];
+    assert_eq!(course(), Some((whole.clone(), None)));
+    open(2);
+    bench.apply(Fact::Done(bench.id));
+    assert_eq!(course(), Some((whole.clone(), Some(true))));
+    let slot = bench.table.slot(bench.id);
+    let hindrance = slot.last_start().and_then(Course::hindrance);
+    assert_eq!(hindrance, Some(&Reason::Internal));
+    // A port that comes back is no start.
+    bench.apply(Fact::Closed(bench.id, uid(2), service));
+    assert_eq!(course(), Some((whole, Some(true))));
+    // One of another replica is seen as far as its pod tells, and one that fails is over.
+    bench.pending(uid(3), Progress::Waits(Stage::Pull));
+    bench.apply(Fact::Gone(bench.id, uid(2)));
+    assert_eq!(course(), Some((vec![Stage::Pull], None)));
+    bench
+        .apply(Fact::Begun(bench.id))
+        .apply(Fact::Failed(bench.id, Arc::new(Reason::Internal)));
+    assert_eq!(course(), Some((vec![Stage::Queue], Some(false))));
+}

@@ -3,21 +3,10 @@ let known, stopped;
 const mine = () => told.services.find(({ name }) => name === page.service);
 
 const show = () => {
-  const { state, code, stage, position, stages } = mine();
+  const { state, code } = mine();
   if (state === 'starting' && state === page.state) {
     known = true;
-    let place = 'done';
-    all('stage').forEach((item) => {
-      const [label, number, took] = item.children;
-      const isNow = item.dataset.stage === stage;
-      const seen = stages.find(({ name }) => name === item.dataset.stage);
-      item.className = isNow ? 'now' : place;
-      item.ariaCurrent = isNow ? 'step' : null;
-      number.textContent = isNow && position ? `: number ${position} in the queue` : '';
-      took.textContent = seen && !isNow ? time(seen.seconds) : '';
-      if (isNow) place = 'later';
-      if (isNow) write('now', label.textContent);
-    });
+    course(mine());
     pass(0);
   } else if (state === 'stopping') {
     stopped = page.state !== state;
