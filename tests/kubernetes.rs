@@ -9,6 +9,7 @@ mod idle;
 mod import;
 mod life;
 mod limits;
+mod page;
 mod races;
 mod reasons;
 mod refusals;
