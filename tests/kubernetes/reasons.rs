@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, future::BoxFuture, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use session_gateway::session::SessionId;
 use tokio::{net::TcpSocket, time::sleep};
@@ -15,27 +15,12 @@ use super::{
     shape::starts,
 };
 use crate::support::{
-    cluster::{NAVIGATION, Relay},
-    told::{Told, pod_says, until},
+    cluster::{API, NAVIGATION, Relay},
+    told::{CLAIM, Told, event_says, pod_says, said, until},
 };
 
 /// As a setting: annotations of all pods, by the key that the fake node reads.
 const NODE: &str = "podTemplate.metadata.annotations.cluster\\.test/";
-
-/// Waits until there is an event with these words.
-async fn event_says(relay: &Relay, id: SessionId, words: &str) {
-    let events = relay.within::<Event>(&id.to_string());
-    until(words, || async {
-        let all = events.list(&ListParams::default()).await.expect("a list");
-        all.items.iter().any(|event| {
-            event
-                .message
-                .as_ref()
-                .is_some_and(|said| said.contains(words))
-        })
-    })
-    .await;
-}
 
 /// Waits until the API server has refused a gateway something.
 async fn is_refused(relay: &Relay) {
@@ -48,7 +33,8 @@ async fn is_refused(relay: &Relay) {
 /// By which the cluster is known to know it.
 enum Fact {
     Pod,
-    Event,
+    /// Said of an object of this kind: of nothing else it is first.
+    Event(&'static str),
     Refusal,
 }
 
@@ -72,8 +58,8 @@ const STARTS: [Start; 12] = [
     ("a crash loop", &["fail=crash", "message=the last line"], (Fact::Pod, "terminated"), "service_exited", "the last line"),
     ("a container over its memory limit", &["fail=oom"], (Fact::Pod, "OOMKilled"), "out_of_memory", "exit code 137"),
     ("no room", &["fail=unschedulable"], (Fact::Pod, "Unschedulable"), "unschedulable", "Insufficient cpu"),
-    ("a volume that is not mounted", &["fail=mount"], (Fact::Event, "MountVolume.SetUp failed"), "workspace_unusable", "FailedMount: MountVolume.SetUp failed for volume"),
-    ("a claim of no storage class", &["storage.className=nowhere"], (Fact::Event, "nowhere"), "workspace_unusable", "nowhere"),
+    ("a volume that is not mounted", &["fail=mount"], (Fact::Event("Pod"), "MountVolume.SetUp failed"), "workspace_unusable", "FailedMount: MountVolume.SetUp failed for volume"),
+    ("a claim of no storage class", &["storage.className=nowhere"], (Fact::Event(CLAIM), "nowhere"), "workspace_unusable", "nowhere"),
     ("a quota that is used up", &["quota.pods=0"], (Fact::Refusal, ""), "cluster_refused", "exceeded quota"),
     ("what admission refuses", &["podSecurity=baseline", "podTemplate.spec.hostNetwork=true"], (Fact::Refusal, ""), "cluster_refused", "violates PodSecurity"),
 ];
@@ -100,7 +86,7 @@ async fn whatever_keeps_a_start_from_its_end_is_on_the_page_and_explained_in_sec
         };
         let fact: BoxFuture<'_, ()> = match fact {
             Fact::Pod => Box::pin(pod_says(&relay, id, known)),
-            Fact::Event => Box::pin(event_says(&relay, id, known)),
+            Fact::Event(kind) => Box::pin(event_says(&relay, id, (kind, known))),
             Fact::Refusal => Box::pin(is_refused(&relay)),
         };
         told.in_time(&gateway, id, what, fact).await;
@@ -117,11 +103,7 @@ async fn say(relay: &Relay, id: SessionId, reason: &str, message: &str) {
     let events = relay.within::<Event>(&id.to_string());
     let now = k8s_openapi::jiff::Timestamp::now().to_string();
     let (kind, name, weight) = if reason == "FailedBinding" {
-        (
-            "PersistentVolumeClaim",
-            format!("dev-session-{id}-workspace"),
-            "Normal",
-        )
+        (CLAIM, format!("dev-session-{id}-workspace"), "Normal")
     } else {
         ("Pod", format!("dev-session-{id}"), "Warning")
     };
@@ -172,6 +154,39 @@ async fn what_is_said_late_of_a_pod_that_waits_is_told_as_soon_as_the_rest() {
         told.in_time(&gateway, id, &format!("a late {reason}"), fact)
             .await;
     }
+}
+
+/// What keeps a claim from a disk is said now and then only. It holds of a pod that is made after that, too.
+#[tokio::test]
+async fn what_was_said_of_a_claim_is_told_of_the_next_pod_as_well() {
+    let relay = Relay::new().await;
+    let gateway = relay.gateway(&["storage.className=nowhere"]).await;
+    let id = SessionId::random();
+    let page = gateway
+        .send("GET", &format!("/{id}/chat/"), NAVIGATION)
+        .await;
+    assert_eq!(page.state(), "starting");
+    event_says(&relay, id, (CLAIM, "nowhere")).await;
+    // It may be said anew at that very moment, and does not matter then.
+    for _ in 0..5 {
+        let stopped = gateway.send("POST", &format!("/{id}/-/stop"), API).await;
+        assert_eq!(stopped.status, 200, "{stopped:?}");
+        let told = Told {
+            page: "chat/",
+            on_page: &["data-code=\"workspace_unusable\"", "nowhere"],
+            explained: &["\"code\":\"workspace_unusable\"", "nowhere"],
+        };
+        let fact = pod_says(&relay, id, "Unschedulable");
+        let what = "a claim of no storage class that was there before";
+        told.in_time(&gateway, id, what, fact).await;
+        let made = relay.pod(id).await.metadata.creation_timestamp;
+        let last = said(&relay, id, CLAIM).await;
+        let last = last.into_iter().filter_map(|event| event.last_timestamp);
+        if last.max() < made {
+            return;
+        }
+    }
+    panic!("it is told when it is said anew");
 }
 
 #[tokio::test]

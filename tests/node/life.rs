@@ -2,7 +2,7 @@
 //! what a kubelet says of those that fail is told.
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use http::Request;
 use http_body_util::Full;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,7 +16,7 @@ use crate::support::{
     DEADLINE, client,
     cluster::{API, Relay},
     serve::Serve,
-    told::{Told, pod_says},
+    told::{CLAIM, Told, event_says, pod_says},
 };
 
 /// Sessions at once, and how often each of them is stopped.
@@ -72,48 +72,52 @@ async fn a_session_that_nobody_uses_is_stopped_and_comes_back_with_its_files_twe
     eprintln!("measured: {count} stops for want of use and returns with all files in {took:.1} s");
 }
 
+/// What a start meets, by which words the cluster is known to know it, and the code and the words that are to be shown.
+const FAILURES: [(&str, &str, &str, &str); 6] = [
+    (
+        "image.tag=none",
+        "ErrImageNeverPull",
+        "image_unavailable",
+        "ErrImageNeverPull",
+    ),
+    (
+        "image.pullPolicy=IfNotPresent,image.repository=registry.invalid/none",
+        "ErrImagePull",
+        "image_unavailable",
+        "registry.invalid/none",
+    ),
+    // What it wrote last.
+    (
+        "env.EXIT_CODE=3",
+        "\"exitCode\":3",
+        "service_exited",
+        "ending as EXIT_CODE asks for",
+    ),
+    (
+        "podTemplate.spec.containers[0].command={/none},podTemplate.spec.containers[0].name=session",
+        "StartError",
+        "container_unstartable",
+        "/none",
+    ),
+    (
+        "resources.requests.cpu=1000",
+        "Unschedulable",
+        "unschedulable",
+        "Insufficient cpu",
+    ),
+    // As its claim says it.
+    (
+        "storage.className=nowhere",
+        "nowhere",
+        "workspace_unusable",
+        "nowhere",
+    ),
+];
+
 #[tokio::test]
 async fn what_a_real_kubelet_says_of_a_failed_start_is_told() {
     let relay = Relay::new().await;
-    for (setting, known, code, words) in [
-        (
-            "image.tag=none",
-            "ErrImageNeverPull",
-            "image_unavailable",
-            "ErrImageNeverPull",
-        ),
-        (
-            "image.pullPolicy=IfNotPresent,image.repository=registry.invalid/none",
-            "ErrImagePull",
-            "image_unavailable",
-            "registry.invalid/none",
-        ),
-        // What it wrote last.
-        (
-            "env.EXIT_CODE=3",
-            "\"exitCode\":3",
-            "service_exited",
-            "ending as EXIT_CODE asks for",
-        ),
-        (
-            "podTemplate.spec.containers[0].command={/none},podTemplate.spec.containers[0].name=session",
-            "StartError",
-            "container_unstartable",
-            "/none",
-        ),
-        (
-            "resources.requests.cpu=1000",
-            "Unschedulable",
-            "unschedulable",
-            "Insufficient cpu",
-        ),
-        (
-            "storage.className=nowhere",
-            "Unschedulable",
-            "workspace_unusable",
-            "nowhere",
-        ),
-    ] {
+    for (setting, known, code, words) in FAILURES {
         let limits = "resources.limits.cpu=1000";
         let settings = [&IMAGE[..], &[limits, setting]].concat();
         let gateway = relay.gateway(&settings).await;
@@ -130,7 +134,11 @@ async fn what_a_real_kubelet_says_of_a_failed_start_is_told() {
             on_page: &[&data, words, exit],
             explained: &[&explained, words, exit],
         };
-        let fact = pod_says(&relay, id, known);
+        let fact: BoxFuture<'_, ()> = if code == "workspace_unusable" {
+            Box::pin(event_says(&relay, id, (CLAIM, known)))
+        } else {
+            Box::pin(pod_says(&relay, id, known))
+        };
         told.in_time(&gateway, id, setting, fact).await;
     }
 }

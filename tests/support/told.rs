@@ -2,7 +2,8 @@
 
 use std::{future::Future, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::ListParams;
 use session_gateway::session::SessionId;
 use tokio::time::{Instant, sleep};
 
@@ -86,6 +87,26 @@ pub async fn pod_says(relay: &Relay, id: SessionId, words: &str) {
         let pod = pods.get_opt(&name).await.expect("an answer");
         let status = pod.and_then(|pod| pod.status);
         serde_json::to_string(&status).is_ok_and(|text| text.contains(words))
+    })
+    .await;
+}
+
+/// The kind of a session's disk.
+pub const CLAIM: &str = "PersistentVolumeClaim";
+
+/// What was said of a session's object of this kind.
+pub async fn said(relay: &Relay, id: SessionId, kind: &str) -> Vec<Event> {
+    let events = relay.within::<Event>(&relay.namespace(id));
+    let about = ListParams::default().fields(&format!("involvedObject.kind={kind}"));
+    events.list(&about).await.expect("a list").items
+}
+
+/// Waits until there is an event of an object of this kind with these words.
+pub async fn event_says(relay: &Relay, id: SessionId, (kind, words): (&str, &str)) {
+    until(words, || async {
+        let all = said(relay, id, kind).await;
+        let mut messages = all.iter().filter_map(|event| event.message.as_ref());
+        messages.any(|message| message.contains(words))
     })
     .await;
 }

@@ -15,7 +15,10 @@ use futures_util::{
     future::try_join_all,
     stream::{BoxStream, iter, select_all},
 };
-use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::Event,
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::{
     Error,
     api::{ListParams, WatchEvent, WatchParams},
@@ -23,10 +26,15 @@ use kube::{
 use tokio::time::{Instant, interval};
 use tracing::debug;
 
-use super::{Cluster, client::words, names, status::View};
+use super::{
+    Cluster,
+    client::words,
+    names,
+    status::{State, View},
+};
 use crate::{
     activator::{Facts, InstanceUid},
-    session::Reason,
+    session::{Reason, Stage},
 };
 
 /// How often it is looked which pods wait. What has waited from one look to the next is not about to run.
@@ -35,6 +43,9 @@ const TICK: Duration = Duration::from_millis(500);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How long one watch lasts, in seconds.
 const WATCH: u32 = 60;
+/// What is said of a claim again and again is said so often at least: Kubernetes drops events of which there are too
+/// many, down to this.
+const REPEATED: SignedDuration = SignedDuration::from_mins(5);
 /// Events in one page of a list.
 const PAGE: u32 = 100;
 /// The events that say why a pod waits, of the pod itself and of its claim. The rest is normal, or is said in the
@@ -58,8 +69,8 @@ pub(super) async fn run(cluster: &Cluster, facts: &Facts) {
     let mut news: Option<News> = None;
     let (first, last) = PAUSES;
     let (mut pause, mut again) = (first, Instant::now());
-    // Of each pod that waits, whether it was looked for what came before the watch.
-    let mut known: HashMap<InstanceUid, bool> = HashMap::new();
+    // Of each pod that waits, what it waited for when it was looked for what came before the watch.
+    let mut known: HashMap<InstanceUid, Option<State>> = HashMap::new();
     loop {
         let heard = tokio::select! {
             _ = ticks.tick() => None,
@@ -93,20 +104,21 @@ pub(super) async fn run(cluster: &Cluster, facts: &Facts) {
                 }
             }
             // Also where they cannot be watched, and then now and then.
-            known.values_mut().for_each(|looked| *looked = false);
+            known.values_mut().for_each(|looked| *looked = None);
         }
         for view in waiting {
-            match known.insert(view.uid, true) {
-                // It may be about to run.
-                None => {
-                    known.insert(view.uid, false);
-                }
-                Some(true) => {}
-                Some(false) => {
-                    if let Some(reason) = before(cluster, &view).await {
-                        cluster.pods.heard(facts, view.uid, reason);
-                    }
-                }
+            let is_new = !known.contains_key(&view.uid);
+            let looked = known.entry(view.uid).or_default();
+            // One that is new may be about to run. What was said of its disk counts once it waits for that.
+            let is_due = looked
+                .as_ref()
+                .is_none_or(|at| *at != view.state && is_of_disk(&view));
+            if is_new || !is_due {
+                continue;
+            }
+            *looked = Some(view.state.clone());
+            if let Some(reason) = before(cluster, &view).await {
+                cluster.pods.heard(facts, view.uid, reason);
             }
         }
     }
@@ -189,11 +201,23 @@ fn time(event: &Event) -> Option<Timestamp> {
     last.or(event.event_time.as_ref().map(|time| time.0))
 }
 
-/// Whether it is not of a pod that was there before.
+/// Whether it is not of a pod that was there before. What keeps a claim without a disk may have been said before the
+/// pod was made, which is no news then and holds still.
 fn is_of(event: &Event, view: &View) -> bool {
-    let time = time(event);
-    view.made
-        .is_none_or(|made| time.is_none_or(|time| time >= made))
+    let is_claims = event.involved_object.name == Some(names::claim(view.id));
+    let slack = if is_claims && is_of_disk(view) {
+        REPEATED
+    } else {
+        SignedDuration::ZERO
+    };
+    let before = |made: Timestamp| Some(made.duration_since(time(event)?));
+    let before = view.made.and_then(before);
+    before.is_none_or(|before| before <= slack)
+}
+
+/// Whether a pod waits for its disk.
+fn is_of_disk(view: &View) -> bool {
+    view.state == State::Waits(Stage::Disk)
 }
 
 /// Why a pod waits, if an event says so.
