@@ -115,25 +115,39 @@ async fn a_list_is_of_what_was_asked_for() {
 #[tokio::test]
 async fn what_is_to_be_removed_is_listed_before_it_is() {
     let service = Service::echo().await;
-    let mut listed: Vec<Vec<bool>> = Vec::new();
+    let mut listed: Vec<Vec<Value>> = Vec::new();
     for after in ["1h", "0s"] {
         let retention = format!("retention.after={after}");
         let gateway = Gateway::with(service.address, &[&retention]);
-        let unused = SessionId::random();
-        gateway.sessions.record(unused, Found::Stopped);
+        let mut ids = [(); 2].map(|()| SessionId::random());
+        ids.sort();
+        let [protected, unused] = ids;
+        for id in ids {
+            gateway.sessions.record(id, Found::Stopped);
+        }
+        gateway.sessions.protected.set(protected).unwrap();
         let running = gateway.runs().await;
         gateway.sessions.record(running, Found::Vanished);
         let path = "/api/sessions?unused=true";
         let page = value(&ask(&gateway, "GET", path, &[]).await);
-        let ids = page["sessions"].as_array().unwrap().iter();
-        listed.push(ids.map(|one| one["id"] == unused.to_string()).collect());
+        let page = page["sessions"].as_array().unwrap();
+        let (found, marks) = page
+            .iter()
+            .map(|one| (one["id"].clone(), one["protected"].clone()))
+            .unzip::<_, _, Vec<_>, _>();
+        let expected = ids.map(|id| json!(id.to_string()));
+        assert!(found.is_empty() || found == expected, "{page:#?}");
+        listed.push(marks);
+        // Of others it is not said.
+        let shown = value(&ask(&gateway, "GET", "/api/sessions", &[]).await);
+        assert_eq!(shown["sessions"][0].get("protected"), None, "{shown}");
         let rest = format!("{path}&after={unused}");
         let page = value(&ask(&gateway, "GET", &rest, &[]).await);
         assert_eq!(page, json!({"sessions": [], "next": null}));
         assert_eq!(gateway.sessions.found(unused), Found::Stopped);
     }
-    // With retention the one that does not run, and without it none.
-    assert_eq!(listed, [vec![true], vec![]]);
+    // With retention those that do not run, and without it none.
+    assert_eq!(listed, [vec![json!(true), json!(false)], vec![]]);
 }
 
 #[tokio::test]

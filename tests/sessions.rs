@@ -77,6 +77,29 @@ fn a_list_goes_on_to_its_last_page() {
 }
 
 #[test]
+fn what_is_protected_is_marked_in_the_list_of_what_nobody_uses() {
+    let marked = |id, protected: &str| {
+        let one = session(id);
+        let rest = one.strip_prefix('{').expect("an object").to_owned();
+        format!(r#"{{"protected":{protected},{rest}"#)
+    };
+    let page = format!(
+        r#"{{"sessions":[{},{}],"next":null}}"#,
+        marked(ONE, "true"),
+        marked(TWO, "false")
+    );
+    let (admin, served) = api(vec![("200 OK", page)]);
+    let output = sessions(admin, &["list", "--unused"]);
+    insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap(), @r"
+    ID                                    STATE    PROJECT  USER  USED                  PROTECTED
+    3f2b8c1e-5d4a-4c6b-9e7f-0a1b2c3d4e5f  running  42       7     2026-01-02T03:04:05Z  yes
+    5d4a3f2b-8c1e-4c6b-9e7f-0a1b2c3d4e5f  running  42       7     2026-01-02T03:04:05Z  no
+    ");
+    let requests = ["GET /api/sessions?limit=1000&unused=true HTTP/1.1"];
+    assert_eq!(served.join().unwrap(), requests);
+}
+
+#[test]
 fn each_command_asks_for_one_session_and_shows_it() {
     for (command, request) in [
         ("show", "GET "),

@@ -72,7 +72,7 @@ impl Activator {
     }
 
     /// The sessions that are to be removed, since nobody has used them for long. Those that are protected are among
-    /// them. Reads all records.
+    /// them: whoever removes them asks. Reads all records.
     ///
     /// # Errors
     /// If the records cannot be listed.

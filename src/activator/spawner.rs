@@ -132,6 +132,14 @@ pub trait Inspect: Send + Sync + 'static {
     /// If the record cannot be read.
     fn find(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Listed>, SpawnError>>;
 
+    /// Whether somebody protects a session from being removed for want of use.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    fn is_protected<'a>(&'a self, listed: &'a Listed) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        Box::pin(std::future::ready(Ok(listed.is_kept)))
+    }
+
     /// The last lines each service of a session wrote, in the order of the configuration; empty where none did.
     ///
     /// # Errors
@@ -176,6 +184,8 @@ pub struct Listed {
     pub seen: Seen,
     /// When its record was made.
     pub made: Option<Timestamp>,
+    /// Whether its record says that it is kept, used or not.
+    pub is_kept: bool,
     /// What it is made from.
     pub plan: Plan,
 }

@@ -50,6 +50,9 @@ pub(super) struct Session {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Because)]
     pub(super) because: Option<&'static str>,
+    /// Whether it is kept though nobody has used it for long; told in the list of those that are `unused` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) protected: Option<bool>,
     /// What its start waits for, in order, while it is being started.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -236,6 +239,7 @@ impl Session {
             used: overview.used.map(|used| used.to_string()),
             stop: overview.stop.map(|stop| stop.at.to_string()),
             because: overview.stop.map(|stop| stop.because.name()),
+            protected: None,
             stages: told.unwrap_or_default(),
             services: overview.services.into_iter().map(named).collect(),
         }

@@ -8,6 +8,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -25,6 +26,8 @@ use crate::{
 const PAGE: usize = 100;
 /// The most sessions of one page.
 const LARGEST_PAGE: usize = 1000;
+/// Sessions of which it is asked at a time whether they are protected.
+const AT_A_TIME: usize = 8;
 
 /// Which sessions are listed.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -43,8 +46,8 @@ pub(super) struct Filter {
     user: Option<String>,
     /// Those of this project of the platform.
     project: Option<String>,
-    /// With `true`, those that are to be removed, since nobody has used them for `retention.after`; what is protected
-    /// is among them.
+    /// With `true`, those that are to be removed, since nobody has used them for `retention.after`, and those that
+    /// would be if they were not `protected`.
     unused: Option<bool>,
 }
 
@@ -105,6 +108,19 @@ impl Admin {
         Ok(self.document(overview, listed))
     }
 
+    /// A session with whether it is protected, if nobody has used it for long.
+    async fn marked(
+        &self,
+        unused: Option<Listed>,
+        mut session: Session,
+    ) -> Result<Session, Problem> {
+        if let Some(listed) = unused {
+            let protected = self.inspect.is_protected(&listed).await;
+            session.protected = Some(protected.map_err(|error| Problem::spawner(&error))?);
+        }
+        Ok(session)
+    }
+
     fn document(&self, overview: Overview, listed: Option<Listed>) -> Session {
         let slot = self.activator.table().slot(overview.id);
         let stages = self.activator.stages();
@@ -133,7 +149,8 @@ pub(super) async fn list(
     } else {
         usize::MAX
     };
-    let listed = if filter.unused == Some(true) {
+    let is_unused = filter.unused == Some(true);
+    let listed = if is_unused {
         let unused = admin.activator.unused().await;
         unused.map(|all| all.into_iter().filter(|one| Some(one.id) > after).collect())
     } else {
@@ -141,13 +158,20 @@ pub(super) async fn list(
     };
     let listed: Vec<Listed> = listed.map_err(|error| Problem::spawner(&error))?;
     let fitting = listed.into_iter().filter(|one| filter.fits_record(one));
-    let mut sessions: Vec<Session> = fitting
-        .map(|one| admin.of_record(one.id, Some(one)))
-        .filter(|session| filter.fits(session))
+    let mut page: Vec<_> = fitting
+        .map(|one| {
+            (
+                is_unused.then(|| one.clone()),
+                admin.of_record(one.id, Some(one)),
+            )
+        })
+        .filter(|(_, session)| filter.fits(session))
         .take(limit + 1)
         .collect();
-    let is_last = sessions.len() <= limit;
-    sessions.truncate(limit);
+    let is_last = page.len() <= limit;
+    page.truncate(limit);
+    let sessions = stream::iter(page).map(|(unused, session)| admin.marked(unused, session));
+    let sessions: Vec<Session> = sessions.buffered(AT_A_TIME).try_collect().await?;
     let last = sessions.last().filter(|_| !is_last);
     let next = last.map(|last| last.id.clone());
     Ok(Json(Sessions { sessions, next }))

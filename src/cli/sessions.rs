@@ -230,8 +230,13 @@ impl Call {
             Output::Table => {}
         }
         let text = match self {
-            Self::List(_) => serde_json::from_value(answer.clone())
-                .map(|sessions: Vec<_>| table::list(&sessions)),
+            Self::List(filter) => serde_json::from_value(answer.clone()).map(|sessions: Vec<_>| {
+                if filter.unused {
+                    table::unused(&sessions)
+                } else {
+                    table::list(&sessions)
+                }
+            }),
             Self::Explain(_) => {
                 serde_json::from_value(answer.clone()).map(|told| table::explain(&told))
             }

@@ -269,6 +269,10 @@ impl Inspect for KubernetesSpawner {
         })
     }
 
+    fn is_protected<'a>(&'a self, listed: &'a Listed) -> BoxFuture<'a, Result<bool, SpawnError>> {
+        Box::pin(self.cluster.is_protected(listed))
+    }
+
     fn has_one_output(&self) -> bool {
         true
     }

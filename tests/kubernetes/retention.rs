@@ -2,7 +2,7 @@
 //! sessions would be removed as well.
 
 use futures_util::future::join_all;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use session_gateway::session::SessionId;
@@ -38,6 +38,59 @@ async fn until_removed(relay: &Relay, id: SessionId) {
     }
 }
 
+/// Waits until a session is among those that nobody uses, and holds it to what is said of its protection.
+async fn until_shown(gateway: &Serve, id: SessionId, is_protected: bool) {
+    let begun = Instant::now();
+    loop {
+        let page = gateway.ask("GET", "/api/sessions?unused=true").await;
+        let page: Value = serde_json::from_slice(&page.body).expect("a page");
+        let mut sessions = page["sessions"].as_array().expect("a list").iter();
+        if let Some(shown) = sessions.find(|one| one["id"] == id.to_string()) {
+            assert_eq!(shown["protected"], json!(is_protected), "{shown}");
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "it is not shown: {page}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What will be removed is shown before, and so is what would be if its namespace or its account did not protect it.
+#[tokio::test]
+async fn what_is_protected_is_marked_among_what_nobody_uses() {
+    let relay = Relay::apart().await;
+    let gateway = relay
+        .gateway(&["retention.after=1s,retention.per_minute=1"])
+        .await;
+    let first = SessionId::random();
+    starts(&gateway, first).await;
+    stops(&gateway, first).await;
+    until_removed(&relay, first).await;
+    // A minute before the next one.
+    let ids = [(); 3].map(|()| SessionId::random());
+    join_all(ids.iter().map(|&id| starts(&gateway, id))).await;
+    let [space, account, other] = ids;
+    protect(&relay, space).await;
+    let label = json!({ "metadata": { "labels": { "dev-session/keep": "" } } });
+    let accounts = relay.within::<ServiceAccount>(&relay.namespace(account));
+    let (name, params) = (format!("dev-session-{account}"), PatchParams::default());
+    let labelled = accounts.patch(&name, &params, &Patch::Merge(label)).await;
+    labelled.expect("it is there");
+    for id in ids {
+        stops(&gateway, id).await;
+    }
+    for (id, is_protected) in [(space, true), (account, true), (other, false)] {
+        until_shown(&gateway, id, is_protected).await;
+        assert!(living(&relay, id).await.is_some());
+    }
+}
+
+async fn protect(relay: &Relay, id: SessionId) {
+    let keep = Patch::Merge(json!({ "metadata": { "labels": { "dev-session/keep": "true" } } }));
+    let (name, params) = (relay.namespace(id), PatchParams::default());
+    let labelled = relay.namespaces().patch(&name, &params, &keep).await;
+    labelled.expect("it is there");
+}
+
 #[tokio::test]
 async fn what_nobody_uses_is_removed_unless_it_runs_or_is_protected() {
     let relay = Relay::apart().await;
@@ -50,11 +103,7 @@ async fn what_nobody_uses_is_removed_unless_it_runs_or_is_protected() {
     };
     join_all(ids.iter().map(|&id| starts(&gateway, id))).await;
     let disks = join_all(ids.iter().map(|&id| relay.disk(id))).await;
-    let keep = Patch::Merge(json!({ "metadata": { "labels": { "dev-session/keep": "true" } } }));
-    let name = relay.namespace(protected);
-    let params = PatchParams::default();
-    let labelled = relay.namespaces().patch(&name, &params, &keep).await;
-    labelled.expect("it is there");
+    protect(&relay, protected).await;
     stops(&gateway, protected).await;
     stops(&gateway, stopped).await;
     let pods = relay.within::<Pod>(&relay.namespace(vanished));

@@ -127,6 +127,14 @@ async fn a_stopped_session_finds_its_files_again() {
     bench.stop().await;
 }
 
+/// Whether both who lists sessions and who looks at one are told that it is protected.
+async fn is_protected(bench: &Bench) -> bool {
+    let listed = bench.spawner.list(None, 2).await.unwrap();
+    let found = bench.spawner.find(bench.id).await.unwrap();
+    assert_eq!(listed, found.as_slice());
+    bench.spawner.is_protected(&listed[0]).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_removed_session_leaves_nothing_and_one_in_use_is_not_removed_for_want_of_it() {
     let bench = Bench::new(&[("app", IDLE)]);
@@ -142,7 +150,9 @@ async fn a_removed_session_leaves_nothing_and_one_in_use_is_not_removed_for_want
     assert!(!delete(Some(long_ago)).await, "it was made since");
     fs::write(folder.join("keep"), "").unwrap();
     assert!(!delete(Some(to_come)).await, "it is protected");
+    assert!(is_protected(&bench).await);
     fs::remove_file(folder.join("keep")).unwrap();
+    assert!(!is_protected(&bench).await);
     assert!(delete(Some(to_come)).await);
     assert_eq!(bench.found().await, Found::Absent);
     assert!(!delete(None).await, "there is nothing");

@@ -40,6 +40,7 @@ pub struct Gateway {
 pub struct Sessions {
     services: [SocketAddr; 3],
     records: Mutex<HashMap<SessionId, Found>>,
+    pub protected: OnceLock<SessionId>,
     facts: OnceLock<Facts>,
     gate: watch::Sender<bool>,
     permits: Semaphore,
@@ -57,6 +58,7 @@ impl Gateway {
         let sessions = Arc::new(Sessions {
             services: [service; 3],
             records: Mutex::default(),
+            protected: OnceLock::new(),
             facts: OnceLock::new(),
             gate: watch::Sender::new(true),
             permits: Semaphore::new(0),
@@ -372,6 +374,7 @@ impl Inspect for Sessions {
                 seen: Seen { found, used: None },
                 // Long ago.
                 made: Some(Timestamp::UNIX_EPOCH),
+                is_kept: self.protected.get() == Some(&id),
                 plan: plan.clone(),
             })
             .filter(|listed| after.is_none_or(|after| listed.id > after))

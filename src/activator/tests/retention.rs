@@ -15,6 +15,7 @@ fn listed(found: Found, hours: i64) -> Listed {
             used: Some(used),
         },
         made: Some(Timestamp::UNIX_EPOCH),
+        is_kept: false,
         plan: Plan {
             project: "7".into(),
             user: "42".into(),

@@ -40,9 +40,10 @@ pub(in crate::cli) struct Filter {
     #[arg(long, value_name = "ID")]
     project: Option<String>,
 
-    /// Those that are to be removed, since nobody has used them for retention.after; what is protected is among them
+    /// Those that are to be removed, since nobody has used them for retention.after, and those that are protected from
+    /// it
     #[arg(long)]
-    unused: bool,
+    pub(super) unused: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

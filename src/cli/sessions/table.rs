@@ -14,6 +14,7 @@ pub(super) struct Session {
     used: Option<String>,
     stop: Option<String>,
     because: Option<String>,
+    protected: Option<bool>,
     #[serde(default)]
     services: Vec<Service>,
 }
@@ -53,17 +54,30 @@ struct Step {
     retry: Option<String>,
 }
 
+/// Above the columns of a list.
+const HEADS: [&str; 5] = ["ID", "STATE", "PROJECT", "USER", "USED"];
+
 /// All sessions, one on each line.
 pub(super) fn list(sessions: &[Session]) -> String {
-    let mut rows = vec![["ID", "STATE", "PROJECT", "USER", "USED"].map(str::to_owned)];
+    let mut rows = vec![HEADS.map(str::to_owned)];
+    rows.extend(sessions.iter().map(Session::cells));
+    columns(&rows)
+}
+
+/// Those that nobody has used for long, and whether they are kept all the same.
+pub(super) fn unused(sessions: &[Session]) -> String {
+    let row = |[id, state, project, user, used]: [String; 5], last: &str| {
+        [id, state, project, user, used, last.to_owned()]
+    };
+    let mut rows = vec![row(HEADS.map(str::to_owned), "PROTECTED")];
     rows.extend(sessions.iter().map(|session| {
-        [
-            session.id.clone(),
-            session.state.clone(),
-            or_dash(session.project.as_ref()),
-            or_dash(session.user.as_ref()),
-            time(session.used.as_ref()),
-        ]
+        let protected = match session.protected {
+            Some(true) => "yes",
+            Some(false) => "no",
+            // Of a gateway that is older than this program.
+            None => "-",
+        };
+        row(session.cells(), protected)
     }));
     columns(&rows)
 }
@@ -138,6 +152,17 @@ pub(super) fn explain(told: &Explanation) -> String {
 }
 
 impl Session {
+    /// What is on its line of a list, below `HEADS`.
+    fn cells(&self) -> [String; 5] {
+        [
+            self.id.clone(),
+            self.state.clone(),
+            or_dash(self.project.as_ref()),
+            or_dash(self.user.as_ref()),
+            time(self.used.as_ref()),
+        ]
+    }
+
     /// When it will be stopped by itself, and why.
     fn stops(&self) -> Option<String> {
         let at = seconds(self.stop.as_ref()?);

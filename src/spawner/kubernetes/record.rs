@@ -5,7 +5,7 @@ use k8s_openapi::{api::core::v1::ServiceAccount, apimachinery::pkg::apis::meta::
 use serde_json::{Value, json};
 
 use super::{
-    names::{HELM, MANAGED_BY, PROFILE, PROJECT, REMOVED, STATE, STOPPED, USED, USER, UUID},
+    names::{HELM, KEEP, MANAGED_BY, PROFILE, PROJECT, REMOVED, STATE, STOPPED, USED, USER, UUID},
     objects::{annotation, label},
 };
 use crate::{
@@ -41,6 +41,8 @@ pub(super) fn listed(account: &ServiceAccount) -> Option<Listed> {
         id: label(meta, UUID)?.parse().ok()?,
         seen: seen(account),
         made: meta.creation_timestamp.as_ref().map(|time| time.0),
+        // What is a chart's is not ours to remove.
+        is_kept: is_kept(meta) || is_helms(meta),
         plan: Plan {
             project: id(PROJECT),
             user: id(USER),
@@ -59,6 +61,11 @@ pub(super) fn user(meta: &ObjectMeta) -> Option<&str> {
 /// Whether a chart's release made the object.
 pub(super) fn is_helms(meta: &ObjectMeta) -> bool {
     label(meta, MANAGED_BY) == Some(HELM)
+}
+
+/// Whether somebody wants what the object holds kept, used or not.
+pub(super) fn is_kept(meta: &ObjectMeta) -> bool {
+    label(meta, KEEP).is_some_and(|value| value != "false")
 }
 
 /// The patch that sets one annotation of an account.

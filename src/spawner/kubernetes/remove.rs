@@ -16,7 +16,6 @@ use k8s_openapi::{
         },
         networking::v1::NetworkPolicy,
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Error, Resource, ResourceExt,
@@ -28,12 +27,12 @@ use tracing::info;
 use super::{
     Cluster, asked, identity,
     make::{foreign, helms},
-    names::{self, KEEP, MANAGED_BY, MANAGER, REMOVED, STATE, UUID},
-    objects::{annotation, is_ours, label},
-    record,
+    names::{self, MANAGED_BY, MANAGER, REMOVED, STATE, UUID},
+    objects::{annotation, is_ours},
+    record::{self, is_kept},
 };
 use crate::{
-    activator::{Facts, SpawnError},
+    activator::{Facts, Listed, SpawnError},
     session::{Found, Reason, SessionId},
 };
 
@@ -99,7 +98,16 @@ impl Cluster {
             return Ok(false);
         }
         let space = self.space(id).await?;
-        Ok(space.is_none_or(|space| is_ours(&space.metadata, id) && !is_kept(&space.metadata)))
+        Ok(!space.is_some_and(|space| keeps(&space, id)))
+    }
+
+    /// Whether a session is kept that nobody uses.
+    pub(super) async fn is_protected(&self, listed: &Listed) -> Result<bool, SpawnError> {
+        if listed.is_kept {
+            return Ok(true);
+        }
+        let space = self.space(listed.id).await?;
+        Ok(space.is_some_and(|space| keeps(&space, listed.id)))
     }
 
     /// The session's own namespace.
@@ -177,7 +185,7 @@ impl Cluster {
     }
 }
 
-/// Whether somebody wants it kept, used or not.
-fn is_kept(meta: &ObjectMeta) -> bool {
-    label(meta, KEEP).is_some_and(|value| value != "false")
+/// Whether a namespace keeps the session in it: by its label, or since it is another's.
+fn keeps(space: &Namespace, id: SessionId) -> bool {
+    is_kept(&space.metadata) || !is_ours(&space.metadata, id)
 }

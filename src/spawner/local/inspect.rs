@@ -28,10 +28,8 @@ impl Inspect for LocalSpawner {
     }
 
     fn find(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Listed>, SpawnError>> {
-        Box::pin(async move {
-            let record = self.host.on_disk(id, Record::read).await?;
-            Ok(record.map(|record| record.listed(id)))
-        })
+        let listed = move |folder: &_| Record::listed(folder, id);
+        Box::pin(self.host.on_disk(id, listed))
     }
 
     fn tail(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<String>, SpawnError>> {

@@ -122,14 +122,19 @@ impl Record {
         self.intended == Intended::Stop && self.used.unwrap_or(self.created) < since
     }
 
-    /// The session as it is listed.
-    pub(super) fn listed(self, id: SessionId) -> Listed {
-        Listed {
+    /// The session as it is listed, if it is on record. Blocks.
+    pub(super) fn listed(
+        folder: &SessionFolder,
+        id: SessionId,
+    ) -> Result<Option<Listed>, RecordError> {
+        let record = Self::read(folder)?;
+        Ok(record.map(|record| Listed {
             id,
-            seen: Self::seen(Some(&self)),
-            made: Some(self.created),
-            plan: self.plan,
-        }
+            seen: Self::seen(Some(&record)),
+            made: Some(record.created),
+            is_kept: folder.is_kept(),
+            plan: record.plan,
+        }))
     }
 
     /// What it says of a session of which nothing runs.
@@ -179,9 +184,10 @@ pub(super) fn list(
     ids.retain(|&id| Some(id) > after);
     ids.sort_unstable();
     let listed = ids.into_iter().filter_map(|id| {
-        let record = Record::read(&folder.session(id));
-        let record = record.inspect_err(|error| warn!(%error, "session not listed"));
-        Some(record.ok()??.listed(id))
+        let listed = Record::listed(&folder.session(id), id);
+        listed
+            .inspect_err(|error| warn!(%error, "session not listed"))
+            .ok()?
     });
     Ok(listed.take(limit).collect())
 }
