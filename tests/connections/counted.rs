@@ -2,24 +2,31 @@
 
 use futures_util::stream;
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{Full, StreamBody};
 use hyper::Request;
 use tokio::io::AsyncRead;
 
 use super::*;
-use crate::support::{Reply, client as sender, service::Answer, tls::Localhost};
+use crate::support::{
+    Reply, client as sender, kit::Kit, long, service::Answer, tls::Localhost, until,
+};
 
-async fn metrics(gateway: &Gateway) -> Reply {
-    let request = gateway.request("GET", "/metrics", &[], Bytes::new());
-    sender::send(gateway.admin, request).await
+async fn metrics(admin: SocketAddr) -> Reply {
+    let request = Request::get("/metrics").header("host", admin.to_string());
+    sender::send(admin, request.body(Full::default()).unwrap()).await
 }
 
 /// Waits until this line is among the metrics.
 async fn counted(gateway: &Gateway, line: &str) {
+    scraped(gateway.admin, line).await;
+}
+
+/// The same, of a gateway that may be ending.
+async fn scraped(admin: SocketAddr, line: &str) {
     let mut text = String::new();
     let look = async {
         while !text.lines().any(|one| one == line) {
-            text = metrics(gateway).await.text().to_owned();
+            text = metrics(admin).await.text().to_owned();
         }
     };
     let late = timeout(DEADLINE, look).await;
@@ -93,6 +100,48 @@ async fn each_connection_is_counted_by_what_ended_it() {
         counted(&gateway, &ended(end, 1)).await;
         counted(&gateway, "session_gateway_connections_open 0").await;
     }
+}
+
+/// The connection that somebody still waits at keeps the process, and with it the metrics.
+#[tokio::test]
+async fn a_connection_that_the_end_of_the_process_cuts_is_counted() {
+    let kit = Kit::new().await;
+    let ends = ["shutdown.grace=300s", "timeouts.handshake=300s"];
+    let gateway = Gateway::with(kit.service.address, &ends);
+    let (admin, silent) = (gateway.admin, TcpStream::connect(gateway.address).await);
+    let path = format!("/{}/preview/held", gateway.runs().await);
+    let request = gateway.request("GET", &path, &[], Bytes::new());
+    let held = tokio::spawn(sender::send(gateway.address, request));
+    until("it is held", || kit.times(&path) == 1).await;
+    counted(&gateway, "session_gateway_connections_open 2").await;
+    let stopped = tokio::task::spawn_blocking(move || gateway.stop());
+    scraped(admin, &ended("shutdown", 1)).await;
+    kit.release.send_replace(true);
+    held.await.unwrap();
+    timeout(DEADLINE, stopped).await.expect("in time").unwrap();
+    let closed = silent.unwrap().read_to_end(&mut Vec::new()).await;
+    assert_eq!(closed.ok(), Some(0));
+}
+
+/// The client is there, as far as TCP can tell; it takes 50 s to find out that it is not.
+#[tokio::test]
+async fn a_client_of_http2_that_answers_no_ping_is_cut() {
+    if !long() {
+        return;
+    }
+    let service = Service::echo().await;
+    let gateway = Gateway::with(service.address, &[]);
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    // A head first, or it would be the handshake that is late: `GET` of `/`, in fields of HPACK's static table.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let head = b"\0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86";
+    stream
+        .write_all(&[&preface[..], head].concat())
+        .await
+        .unwrap();
+    let closed = timeout(10 * DEADLINE, stream.read_to_end(&mut Vec::new())).await;
+    closed.expect("it is closed").ok();
+    counted(&gateway, &ended("ping", 1)).await;
 }
 
 #[tokio::test]
