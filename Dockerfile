@@ -6,18 +6,18 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
- && cargo build --locked --release --bin session-gateway
+ && cargo build --locked --profile dist --bin session-gateway
 
 COPY .askama.toml ./
 COPY src src
 # Cargo goes by time, and the copied files may be older than what was made of the stand-ins.
-RUN touch src/main.rs src/lib.rs && cargo build --locked --release --bin session-gateway
+RUN touch src/main.rs src/lib.rs && cargo build --locked --profile dist --bin session-gateway
 
 # What the program needs to run, laid out as it lies in the image: itself, the libraries it is linked to, the certificates
 # of public authorities, and an unprivileged user.
 RUN mkdir -p /image/etc/ssl/certs /home/nonroot \
- && cp target/release/session-gateway /image/ \
- && ldd target/release/session-gateway | grep -o '/[^ ]*' | xargs cp --parents --dereference --target-directory=/image \
+ && cp target/dist/session-gateway /image/ \
+ && ldd target/dist/session-gateway | grep -o '/[^ ]*' | xargs cp --parents --dereference --target-directory=/image \
  && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
  && echo 'nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin' > /image/etc/passwd \
  && echo 'nonroot:x:65532:' > /image/etc/group \
