@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# What runs now, in any thread.
+RUNNING: set[subprocess.Popen] = set()
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -39,6 +42,8 @@ def run(command: list[str | Path], *, minutes: float, cwd: Path = ROOT, env: Map
     process = subprocess.Popen(
         [str(word) for word in command], cwd=cwd, env=env, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
+    RUNNING.add(process)
+    keep_priority(process.pid)
     late = threading.Event()
 
     def end() -> None:
@@ -60,6 +65,7 @@ def run(command: list[str | Path], *, minutes: float, cwd: Path = ROOT, env: Map
         raise
     finally:
         timer.cancel()
+        RUNNING.discard(process)
     if late.is_set():
         lines.append(f"\nended after its limit of {minutes:g} minutes: {' '.join(map(str, command))}\n")
         code = code or 1
@@ -72,6 +78,21 @@ def kill(process: subprocess.Popen) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+
+
+def kill_all() -> None:
+    """Kills whatever `run` has started and not seen the end of."""
+    for process in list(RUNNING):
+        kill(process)
+
+
+def keep_priority(session: int) -> None:
+    """Gives a new session the priority of this thread: where Linux groups processes by their sessions, the priorities
+    of processes are compared within a session alone."""
+    with contextlib.suppress(OSError):
+        priority = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        if priority:
+            Path(f"/proc/{session}/autogroup").write_text(str(priority))
 
 
 def install(command: list[str | Path], *, cwd: Path = ROOT, minutes: float = 10, **env: str) -> None:

@@ -55,6 +55,8 @@ class Tier:
     checks: str
     work: Callable[[Setting], Outcome]
     needs_build: bool = False
+    # It compiles and counts, and waits for nothing: it may run beside others.
+    is_beside: bool = False
 
     def run(self, setting: Setting) -> Outcome:
         """Does the work, if what it needs is there."""
@@ -64,6 +66,9 @@ class Tier:
             return self.work(setting)
         except Unavailable as unavailable:
             return skip(str(unavailable))
+        except SystemExit as ended:
+            # Of a tool that is a program elsewhere. The other tiers go on.
+            return Outcome(failed=1, failures=[str(ended)])
 
 
 @contextlib.contextmanager
@@ -237,17 +242,20 @@ def instructions(run: Setting) -> Outcome:
 TIERS = [
     Tier("format", "cargo fmt", formatting),
     Tier("lint", "cargo clippy, no warning", lint),
-    Tier("deny", "cargo deny: bans, licences, sources; advisories where their database can be reached", deny),
-    Tier("charts", "the Helm charts: what they make, what they refuse, and their READMEs", charts),
+    Tier("deny", "cargo deny: bans, licences, sources; advisories where their database can be reached", deny,
+         is_beside=True),
+    Tier("charts", "the Helm charts: what they make, what they refuse, and their READMEs", charts,
+         is_beside=True),
     Tier("build", "everything compiles", build),
     Tier("rules", "which module may name what, and how files are shaped", rules, needs_build=True),
     Tier("unit", "tests of the library and of its documentation", unit, needs_build=True),
     Tier("sockets", "tests of the program over real sockets and processes", sockets, needs_build=True),
     Tier("kubernetes", "sessions on a real API server, with pods that only seem to run", kubernetes, needs_build=True),
     Tier("node", "sessions on a real node: a kubelet, containerd, disks, Helm", node, needs_build=True),
-    Tier("fuzz", "what reads the bytes of strangers, with inputs that libFuzzer makes up", fuzzing.fuzz),
+    Tier("fuzz", "what reads the bytes of strangers, with inputs that libFuzzer makes up", fuzzing.fuzz,
+         is_beside=True),
     Tier("instructions", "what requests and messages cost outside the kernel, within 5 % of benches/instructions.json",
-         instructions),
+         instructions, is_beside=True),
     Tier("browser", "the whole line in Chromium, with code-server and Vite", browser, needs_build=True),
 ]
 
