@@ -20,6 +20,8 @@ from report import Outcome, skip
 from shell import ROOT, Ended, Unavailable, run
 
 PACKAGE = "session-gateway"
+# At a time: a scenario waits for its browser a good part of its time.
+BROWSERS = 2
 # A pattern for a number that is not printed.
 NEVER = r"(?!)"
 
@@ -226,7 +228,8 @@ def in_browser(run: Setting, tests: Sequence[Path], before: Sequence[str] = (), 
         "CODE_SERVER": str(install.code_server()),
         "SESSION_GATEWAY": str(run.target / "debug" / PACKAGE),
     }
-    ended = run.run(*before, node, "--test", "--test-concurrency=1", "--test-reporter=spec", *tests, **needs, **env)
+    ended = run.run(*before, node, "--test", f"--test-concurrency={BROWSERS}", "--test-reporter=spec", *tests, **needs,
+                    **env)
     line = r"^ℹ {} (\d+)"
     return counted("node --test", ended, line.format("pass"), line.format("(?:fail|cancelled)"),
                    line.format("(?:skipped|todo)"))
