@@ -11,19 +11,19 @@ const QUEUE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Limit {
     /// As many sessions as may be are there.
-    #[error("there are {most} sessions already, as many as there may be")]
+    #[error("as many sessions as there may be are there already ({most})")]
     Sessions {
         /// How many that is.
         most: usize,
     },
     /// Its user has as many as one may have.
-    #[error("its user has {most} sessions already, as many as one may have")]
+    #[error("its user has as many sessions already as one may have ({most})")]
     UserSessions {
         /// How many that is.
         most: usize,
     },
     /// Its user has started as many within a minute as one may.
-    #[error("its user has had {most} sessions started within a minute, as many as one may")]
+    #[error("its user has had as many sessions started within a minute as one may ({most})")]
     UserStarts {
         /// How many that is.
         most: usize,
@@ -31,7 +31,7 @@ pub enum Limit {
         wait: Duration,
     },
     /// As many were started from one address within a minute as may be.
-    #[error("{most} sessions were started from this address within a minute, as many as may be")]
+    #[error("as many sessions were started from this address within a minute as may be ({most})")]
     ClientStarts {
         /// How many that is.
         most: usize,
@@ -39,7 +39,7 @@ pub enum Limit {
         wait: Duration,
     },
     /// As many starts as may be wait for their turn already.
-    #[error("{most} sessions wait to be started already, as many as may wait")]
+    #[error("as many sessions wait to be started already as may ({most})")]
     Queue {
         /// How many that is.
         most: usize,
