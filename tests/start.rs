@@ -45,7 +45,15 @@ async fn refreshing_the_waiting_page_a_hundred_times_causes_one_start() {
 async fn four_hundred_first_requests_at_once_make_one_start() {
     let count = if long() { 4000 } else { 400 };
     let service = Service::echo().await;
-    let gateway = Gateway::with(service.address, &["spawn.held=5000"]);
+    // One address and one session, which have limits of their own.
+    let limits = [
+        "limits.connections_per_client=5000",
+        "limits.requests_per_session=5000",
+    ];
+    let gateway = Gateway::with(
+        service.address,
+        &[&limits[..], &["spawn.held=5000"]].concat(),
+    );
     gateway.sessions.gate(false);
     let id = SessionId::random();
     let mut staying = JoinSet::new();
