@@ -30,8 +30,9 @@ def run(tiers: Sequence[Tier], setting: Setting) -> list[report.Result]:
     lane = threading.Thread(target=beside, daemon=True)
     lane.start()
     try:
-        one_by_one([tier for tier in tiers if not tier.is_beside])
+        one_by_one([tier for tier in tiers if not tier.is_beside and not tier.is_alone])
         lane.join()
+        one_by_one([tier for tier in tiers if tier.is_alone])
     except BaseException:
         shell.kill_all()
         raise

@@ -59,6 +59,8 @@ class Tier:
     needs_build: bool = False
     # It compiles and counts, and waits for nothing: it may run beside others.
     is_beside: bool = False
+    # Nothing runs beside it.
+    is_alone: bool = False
 
     def run(self, setting: Setting) -> Outcome:
         """Does the work, if what it needs is there."""
@@ -260,12 +262,13 @@ TIERS = [
     Tier("unit", "tests of the library and of its documentation", unit, needs_build=True),
     Tier("sockets", "tests of the program over real sockets and processes", sockets, needs_build=True),
     Tier("kubernetes", "sessions on a real API server, with pods that only seem to run", kubernetes, needs_build=True),
-    Tier("node", "sessions on a real node: a kubelet, containerd, disks, Helm", node, needs_build=True),
     Tier("fuzz", "what reads the bytes of strangers, with inputs that libFuzzer makes up", fuzzing.fuzz,
          is_beside=True),
     Tier("browser", "the whole line in Chromium, with code-server and Vite", browser, needs_build=True),
+    # The pods of a node have groups of their own, which get less of a core than any process beside them.
+    Tier("node", "sessions on a real node: a kubelet, containerd, disks, Helm", node, needs_build=True, is_alone=True),
     Tier("instructions", "what requests and messages cost outside the kernel, within 5 % of benches/instructions.json",
-         instructions),
+         instructions, is_alone=True),
 ]
 
 
