@@ -1,4 +1,5 @@
-"""The order of the tiers. Those that wait for nothing run beside the others, on what these leave of the cores."""
+"""The order of the tiers: what only compiles and counts beside the others, on what these leave of the cores; what is
+measured, or would be starved, alone at the end."""
 
 from __future__ import annotations
 
