@@ -47,6 +47,8 @@ pub enum Fact {
     Mended(SessionId, InstanceUid, Service),
     /// That very instance will be stopped at this time, or will not be any more.
     Announced(SessionId, InstanceUid, Option<Timestamp>),
+    /// It will not be stopped at this time any more. Of a stop announced since, that says nothing.
+    TakenBack(SessionId, InstanceUid, Timestamp),
     /// That very instance has run for so long that it will be stopped at this time, used or not.
     Aged(SessionId, InstanceUid, Timestamp),
 }
@@ -101,6 +103,7 @@ impl Fact {
             | Self::Broke(id, ..)
             | Self::Mended(id, ..)
             | Self::Announced(id, ..)
+            | Self::TakenBack(id, ..)
             | Self::Aged(id, ..) => *id,
         }
     }

@@ -17,7 +17,7 @@ use tokio::{
     sync::OnceCell,
     time::{Instant, interval, sleep, sleep_until, timeout_at},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     Activator, Fact, Facts, IdleConfig, Instance, InstanceUid, KeepError, Lease, Named, Slot,
@@ -42,8 +42,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Stops {
     /// Those that it announced itself.
     ours: Mutex<HashSet<InstanceUid>>,
-    /// Those that are being taken back: one call, however many requests come.
-    kept: Mutex<HashMap<InstanceUid, Keeping>>,
+    /// Those that are being taken back: one call for each that is announced, however many requests come.
+    kept: Mutex<HashMap<(InstanceUid, Timestamp), Keeping>>,
 }
 
 type Keeping = Arc<OnceCell<Result<bool, SpawnError>>>;
@@ -53,7 +53,7 @@ impl Stops {
         self.ours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<InstanceUid, Keeping>> {
+    fn kept(&self) -> MutexGuard<'_, HashMap<(InstanceUid, Timestamp), Keeping>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,7 +172,7 @@ impl Activator {
                 return;
             }
             if self.is_used(&instance) {
-                match self.keep(named).await {
+                match self.keep(named, stop).await {
                     Ok(_) => return,
                     Err(error) => {
                         warn!(session = %id, %error, "it is used, and its announced stop cannot be taken back");
@@ -228,42 +228,44 @@ impl Activator {
         service: Service,
         deadline: Instant,
     ) -> Option<Lease> {
-        let (Some(instance), Some(_)) = (&slot.instance, slot.stop) else {
+        let (Some(instance), Some(stop)) = (&slot.instance, slot.stop) else {
             return self.table.running(id, service);
         };
         let named = Named {
             id,
             uid: instance.uid(),
         };
-        let activator = Arc::clone(self);
         // On control, and to its end: others may wait for it.
-        let keep = self
-            .drain
-            .spawn("keep", async move { activator.keep(named).await });
+        let keep = self.keep_on_control(named, stop);
         match timeout_at(deadline.min(Instant::now() + KEEP), keep).await {
-            Ok(Ok(Ok(_))) => None,
-            _ => self.table.running_still(named.id, service),
+            Ok(Ok(_)) => None,
+            _ => {
+                debug!(session = %id, %stop, "it is served, although its announced stop is not taken back so far");
+                self.table.running_still(named.id, service)
+            }
         }
     }
 
-    /// Takes an announced stop back, and records that the session is used. Returns whether it goes on.
-    async fn keep(&self, named: Named) -> Result<bool, SpawnError> {
-        let keeping = Arc::clone(self.stops.kept().entry(named.uid).or_default());
+    /// Takes the stop back that was announced for this time, and records that the session is used. Returns whether it
+    /// goes on. If another was announced meanwhile, it may have been announced after the call was answered by what runs
+    /// sessions: that one is to be taken back for itself.
+    async fn keep(&self, named: Named, stop: Timestamp) -> Result<bool, SpawnError> {
+        let of = (named.uid, stop);
+        let keeping = Arc::clone(self.stops.kept().entry(of).or_default());
         let keep = || async {
             let facts = Facts::new(Arc::clone(&self.table));
             let kept = self.spawner.keep(named, clock::now(), &facts).await?;
-            if !kept {
-                self.table.apply(Fact::Ending(named.id, named.uid));
-            }
+            self.table.apply(if kept {
+                Fact::TakenBack(named.id, named.uid, stop)
+            } else {
+                Fact::Ending(named.id, named.uid)
+            });
             Ok(kept)
         };
         let kept = keeping.get_or_init(keep).await.clone();
         let mut all = self.stops.kept();
-        if all
-            .get(&named.uid)
-            .is_some_and(|now| Arc::ptr_eq(now, &keeping))
-        {
-            all.remove(&named.uid);
+        if all.get(&of).is_some_and(|now| Arc::ptr_eq(now, &keeping)) {
+            all.remove(&of);
         }
         drop(all);
         self.records.forget(named.id);
@@ -283,7 +285,11 @@ impl Activator {
         };
         instance.touch();
         let kept = match slot.stop {
-            Some(_) => self.keep_now(id, instance.uid()).await,
+            Some(stop) => {
+                let uid = instance.uid();
+                let kept = self.keep_on_control(Named { id, uid }, stop).await;
+                kept.map(drop)
+            }
             None => Ok(()),
         };
         kept.map_err(|error| KeepError::Spawner(id, error))?;
@@ -293,16 +299,18 @@ impl Activator {
         }
     }
 
-    /// Takes an announced stop back, whoever waits for that.
-    async fn keep_now(self: &Arc<Self>, id: SessionId, uid: InstanceUid) -> Result<(), SpawnError> {
-        let named = Named { id, uid };
+    /// As [`keep`](Self::keep), to its end, whoever waits for that.
+    async fn keep_on_control(
+        self: &Arc<Self>,
+        named: Named,
+        stop: Timestamp,
+    ) -> Result<bool, SpawnError> {
         let activator = Arc::clone(self);
         let keep = self
             .drain
-            .spawn("keep", async move { activator.keep(named).await });
+            .spawn("keep", async move { activator.keep(named, stop).await });
         keep.await
             .unwrap_or_else(|_| Err(SpawnError::new(Reason::Internal)))
-            .map(drop)
     }
 
     /// Whether this replica has seen use lately.

@@ -236,6 +236,10 @@ impl Slot {
         news
     }
 
+    pub(super) fn taken_back(&mut self, uid: InstanceUid, stop: Timestamp) -> bool {
+        self.stop == Some(stop) && self.announced(uid, None)
+    }
+
     pub(super) fn aged(&mut self, uid: InstanceUid, last: Timestamp) -> bool {
         let is_meant = !self.ending && self.incarnation(uid).is_some();
         is_meant && self.last.replace(last) != Some(last)

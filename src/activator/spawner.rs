@@ -64,7 +64,7 @@ pub trait Spawner: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), SpawnError>>;
 
     /// Takes back that this very instance will be stopped, and records that it was used at `used`. Returns whether it
-    /// goes on; if not, it is being ended or gone, and `facts` says so.
+    /// goes on, which the caller tells the table; if not, it is being ended or gone, and `facts` says so.
     ///
     /// # Errors
     /// If it could not be taken back: then it may be stopped.

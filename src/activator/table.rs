@@ -182,6 +182,7 @@ impl Table {
             }
             Fact::Mended(_, uid, service) => self.mended(slot, uid, service),
             Fact::Announced(id, uid, stop) => self.announced(slot, id, uid, stop),
+            Fact::TakenBack(_, uid, stop) => slot.taken_back(uid, stop),
             Fact::Aged(_, uid, last) => slot.aged(uid, last),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::atomic::AtomicBool};
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, join, join_all};
 use tokio::{runtime::Handle, time::sleep};
 use uuid::Uuid;
 

@@ -131,9 +131,9 @@ impl Spawner for FakeSpawner {
 
     fn keep<'a>(
         &'a self,
-        Named { id, uid }: Named,
+        _: Named,
         _: Timestamp,
-        facts: &'a Facts,
+        _: &'a Facts,
     ) -> BoxFuture<'a, Result<bool, SpawnError>> {
         Box::pin(async move {
             sleep(CALL).await;
@@ -142,7 +142,6 @@ impl Spawner for FakeSpawner {
                 return Err(SpawnError::new(Reason::Unavailable { error }));
             }
             self.kept.fetch_add(1, Ordering::Relaxed);
-            facts.announced(id, uid, None);
             Ok(true)
         })
     }

@@ -1,5 +1,7 @@
 //! Sessions that nobody uses, and those that somebody does.
 
+use jiff::SignedDuration;
+
 use super::*;
 use crate::session::InputRule;
 
@@ -117,6 +119,26 @@ async fn requests_that_meet_an_announced_stop_wait_until_it_is_taken_back_once()
         (spawner.expired.load(Ordering::Relaxed), spawner.starts()),
         (0, 1)
     );
+}
+
+/// The answer to the first call says nothing of what was announced after it was given.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_announced_while_another_is_taken_back_is_taken_back_for_itself() {
+    let (activator, spawner, id) = running().await;
+    until_announced(&activator, id, true).await;
+    let slot = activator.table.slot(id);
+    let (uid, stop) = (slot.instance.unwrap().uid(), slot.stop.unwrap());
+    let announce = async {
+        sleep(CALL / 2).await;
+        let another = stop + SignedDuration::from_secs(1);
+        Facts::new(Arc::clone(&activator.table)).announced(id, uid, Some(another));
+    };
+    let begun = Instant::now();
+    let (lease, ()) = join(activator.lease(wanted(id, Intent::Asset)), announce).await;
+    assert!(lease.is_ok());
+    assert_eq!(begun.elapsed(), CALL * 2);
+    assert_eq!(spawner.kept.load(Ordering::Relaxed), 2);
+    assert_eq!(activator.table.slot(id).stop, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -121,7 +121,6 @@ impl Cluster {
             self.pods.ends(facts, named.uid);
             return Ok(false);
         }
-        facts.announced(named.id, named.uid, None);
         Ok(true)
     }
 
