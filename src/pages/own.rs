@@ -65,8 +65,14 @@ impl<'a> SessionView<'a> {
         self.stop.is_some_and(|(why, _)| why == because)
     }
 
-    fn left(&self) -> u64 {
-        self.stop.map(|(_, left)| left).unwrap_or_default()
+    /// The time until it is stopped: whole minutes, but for the last two.
+    fn left(&self) -> String {
+        let left = self.stop.map(|(_, left)| left).unwrap_or_default();
+        if left < 120 {
+            format!("{left} s")
+        } else {
+            format!("{} min", left / 60)
+        }
     }
 
     /// What kept its start for a while. What keeps it now is said of each service.

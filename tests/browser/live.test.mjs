@@ -146,7 +146,7 @@ scenario('the session\'s page counts down in place, and keeps it by its button',
   const loaded = await alive();
   await keep.waitFor();
   await keep.focus();
-  await shows(page, 'left', '^[0-3]$');
+  await shows(page, 'left', '^[0-3] s$');
   assert.equal(await alive(), loaded, 'it was not loaded again');
   assert.ok(await keep.evaluate((button) => button === document.activeElement), 'the focus stays');
   const { stop } = await status(line);

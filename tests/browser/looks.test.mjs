@@ -52,6 +52,7 @@ scenario('the page of a stop that nothing takes back looks well', {
   await page.click('form[action$="/-/start"] button');
   await page.getByText('It has run for as long as it may').waitFor();
   assert.equal(await page.getByRole('button', { name: 'Keep it running' }).isVisible(), false);
+  assert.match(await page.getByRole('timer').innerText(), /stopped in 5\d min,/);
   await look(page, 'session age');
 });
 

@@ -26,5 +26,6 @@ const show = ({ state, stop, because = 'idle', services }) => {
 
 const pass = (seconds) => {
   if (start) write('elapsed', time(start.seconds + seconds));
-  if (told.stop) write('left', Math.max(0, Math.floor(told.left - seconds)));
+  const left = Math.max(0, Math.floor(told.left - seconds));
+  if (told.stop) write('left', left < 120 ? `${left} s` : `${Math.floor(left / 60)} min`);
 };

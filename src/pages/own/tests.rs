@@ -253,3 +253,12 @@ fn the_largest_page_has_room_for_its_start_and_for_words() {
         assert!(shown || state != phase.name(), "{page}");
     }
 }
+
+#[test]
+fn a_stop_is_counted_down_in_minutes_but_for_the_last_two() {
+    for (left, expected) in [(0, "0 s"), (119, "119 s"), (120, "2 min"), (3599, "59 min")] {
+        let mut view = view("running", &[]);
+        view.stop = Some((Because::Idle, left));
+        assert_eq!(view.left(), expected);
+    }
+}
