@@ -16,14 +16,15 @@ mod intent;
 mod io;
 mod listener;
 mod own;
+mod peer;
 mod proxy_protocol;
 mod tls;
 mod tunnel;
 mod upstream;
 
-use std::{net::IpAddr, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, header, request::Parts, response};
+use http::{HeaderMap, HeaderValue, Method, Response, header, request::Parts, response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -44,6 +45,7 @@ use body::{Body, Received, Switching, Upload};
 use connection::HeadError;
 use guard::{Guard, GuardError};
 use headers::{AdmitError, Admitted, Hop, Offer};
+use peer::Peer;
 use tunnel::Times;
 use upstream::{Connection, Sending, Upstream, UpstreamError};
 
@@ -72,27 +74,6 @@ pub(crate) struct Gateway {
     upstream: Upstream,
     meters: Arc<WorkerMeters>,
     drain: Drain,
-}
-
-/// Who is at the other end of a connection, and how it came.
-#[derive(Debug)]
-struct Peer {
-    /// Its address, as `X-Forwarded-For` has it; an IPv4 address is never written as an IPv6 one.
-    address: HeaderValue,
-    /// Whether the connection is encrypted.
-    secure: bool,
-    /// Whether it is one of `trusted_proxies`: what it says of a client is believed.
-    trusted: bool,
-}
-
-impl Peer {
-    fn new(address: IpAddr, secure: bool, trusted: bool) -> Self {
-        Self {
-            address: HeaderValue::try_from(address.to_string()).expect("an address is ASCII"),
-            secure,
-            trusted,
-        }
-    }
 }
 
 /// A request that may pass: who asks what of whom.
@@ -164,19 +145,19 @@ impl Gateway {
         })
     }
 
-    /// Answers a request, whatever becomes of it.
-    async fn handle(self: Rc<Self>, request: Request<Received>, peer: Rc<Peer>) -> Response<Body> {
+    /// Answers a request, whatever becomes of it. Its head becomes the one that is sent on where it lies, since the
+    /// future of each step would keep a copy.
+    async fn handle(
+        self: &Rc<Self>,
+        head: &mut Parts,
+        body: Received,
+        peer: &Rc<Peer>,
+    ) -> Response<Body> {
         let in_flight = self.meters.request();
-        let (mut head, body) = request.into_parts();
         let has_body = !body.is_end();
-        let flat = headers::flatten(&mut head);
-        let route = Route::parse(&self.shared.services, head.uri.path());
-        let asker = Asker::of(&head, route.as_ref().ok());
-        let entry = flat
-            .map_err(GatewayError::from)
-            .and_then(|()| self.enter(&head, route, peer));
+        let (asker, entry) = self.enter(head, peer);
         let outcome = match entry {
-            Ok(entry) => self.forward(head, body, entry, &asker).await,
+            Ok(ref entry) => self.forward(head, body, entry, &asker).await,
             Err(error) => Err(error),
         };
         drop(in_flight);
@@ -209,41 +190,44 @@ impl Gateway {
         response
     }
 
-    /// Checks all that can be checked without waiting, before anything is looked up or started for the request.
-    fn enter(
-        &self,
-        head: &Parts,
-        route: Result<Route<'_>, RouteError>,
-        peer: Rc<Peer>,
-    ) -> Result<Entry, GatewayError> {
-        let admitted = headers::admit(head, &peer, self.shared.config.limits.target)?;
-        let route = route?;
-        let grant = self.guard.check(head, &admitted, &route)?;
-        Ok(Entry {
-            admitted,
-            peer,
-            grant,
-            target: Target::of(route, head.uri.path()),
-        })
+    /// Checks all that can be checked without waiting, before anything is looked up or started for the request. Says
+    /// first how whoever sent it is to be answered, also if it may not pass.
+    fn enter(&self, head: &mut Parts, peer: &Rc<Peer>) -> (Asker, Result<Entry, GatewayError>) {
+        let flat = headers::flatten(head);
+        let route = Route::parse(&self.shared.services, head.uri.path());
+        let asker = Asker::of(head, route.as_ref().ok());
+        let check = || {
+            flat?;
+            let admitted = headers::admit(head, peer, self.shared.config.limits.target)?;
+            let route = route?;
+            let grant = self.guard.check(head, &admitted, &route)?;
+            Ok(Entry {
+                admitted,
+                peer: Rc::clone(peer),
+                grant,
+                target: Target::of(route, head.uri.path()),
+            })
+        };
+        (asker, check())
     }
 
     /// Leads the request to its service and the answer back. Dropping the future drops the request, never a start.
     async fn forward(
         self: &Rc<Self>,
-        mut head: Parts,
+        head: &mut Parts,
         body: Received,
-        entry: Entry,
+        entry: &Entry,
         asker: &Asker,
     ) -> Result<Response<Body>, GatewayError> {
         let Target::Service(id, service, prefix) = entry.target else {
-            return Box::pin(self.own(&head, &entry, asker)).await;
+            return Box::pin(self.own(head, entry, asker)).await;
         };
-        let (mut lease, mut connection) = self.reach(&head, &entry, (id, service)).await?;
+        let (mut lease, mut connection) = self.reach(head, entry, (id, service)).await?;
         let Admitted {
             public,
             upgrade,
             names,
-        } = entry.admitted;
+        } = &entry.admitted;
         let place = self.place(&lease, upgrade.is_some())?;
         let spec = self.shared.services.spec(service);
         // A page that is open listens so for ever, as it does with a websocket.
@@ -252,24 +236,26 @@ impl Gateway {
         let hop = Hop {
             spec,
             prefix: &uri.path()[..prefix],
-            public: &public,
+            public,
             peer: &entry.peer,
             upstream: connection.address(),
         };
         let client = upgrade
             .as_ref()
             .and_then(|_| body.switching(&mut head.extensions));
-        let body = Upload::new(body, || self.meters.bodies(service));
-        headers::prepare(&mut head, &hop, names, upgrade.is_some());
-        headers::frame(&mut head, body.size_hint().exact());
-        let mut sending = Sending::new(&head, body);
+        let mut sending = {
+            let body = Upload::new(body, || self.meters.bodies(service));
+            headers::prepare(head, &hop, *names, upgrade.is_some());
+            headers::frame(head, body.size_hint().exact());
+            Sending::new(head, body)
+        };
         // It may have to wait for long.
-        drop(head);
+        head.headers = HeaderMap::new();
         let answer = self.upstream.send(&mut connection, &mut sending).await?;
         if listens && headers::is_event_stream(&answer.headers) {
             lease.rest();
         }
-        let upgrade = upgrade.zip(client).zip(place);
+        let upgrade = upgrade.as_ref().zip(client).zip(place);
         self.hand_back((answer, connection), lease, &hop, upgrade)
     }
 
@@ -341,7 +327,7 @@ impl Gateway {
         (mut head, mut connection): (response::Parts, Connection),
         mut lease: Lease,
         hop: &Hop<'_>,
-        upgrade: Option<((Offer, Switching), TunnelGuard)>,
+        upgrade: Option<((&Offer, Switching), TunnelGuard)>,
     ) -> Result<Response<Body>, GatewayError> {
         let unfit = |error| UpstreamError::Unfit(hop.upstream, error);
         let service = lease.service();
@@ -350,7 +336,7 @@ impl Gateway {
             Some(((offer, client), place))
                 if head.status == http::StatusCode::SWITCHING_PROTOCOLS =>
             {
-                headers::switched(&mut head, hop, &offer).map_err(unfit)?;
+                headers::switched(&mut head, hop, offer).map_err(unfit)?;
                 let open = self.meters.tunnel();
                 let (rests, rule) = hop.spec.activity.of_streams();
                 if rests {

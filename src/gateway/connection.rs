@@ -7,8 +7,14 @@ mod limit;
 mod linger;
 
 use std::{
-    convert::Infallible, error::Error, future::Future, net::SocketAddr, pin::Pin, rc::Rc,
-    sync::Arc, time::Duration,
+    convert::Infallible,
+    error::Error,
+    future::Future,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
 
 use http::{Request, Response, StatusCode, header};
@@ -151,9 +157,9 @@ async fn http2(
         .keep_alive_timeout(PING.1)
         .enable_connect_protocol()
         .serve_connection(TokioIo::new(io), service);
-    let connection = std::pin::pin!(connection);
-    let silent = silent(&activity, deadline, IDLE_HTTP2);
-    let cut = activity.outlived(drain, streams);
+    let connection = pin!(connection);
+    let silent = pin!(silent(&activity, deadline, IDLE_HTTP2));
+    let cut = pin!(activity.outlived(drain, streams));
     let driven = drive(
         connection,
         |one| one.graceful_shutdown(),
@@ -179,10 +185,12 @@ async fn silent(activity: &Activity, deadline: Instant, idle: Duration) -> End {
 async fn drive<C: Future>(
     mut connection: Pin<&mut C>,
     stop: impl FnOnce(Pin<&mut C>),
-    (silent, cut): (impl Future<Output = End>, impl Future<Output = ()>),
+    (mut silent, cut): (
+        Pin<&mut impl Future<Output = End>>,
+        Pin<&mut impl Future<Output = ()>>,
+    ),
     drain: &Drain,
 ) -> Result<C::Output, End> {
-    let mut silent = std::pin::pin!(silent);
     tokio::select! {
         biased;
         outcome = connection.as_mut() => return Ok(outcome),
@@ -203,9 +211,13 @@ async fn answer(
     request: Request<Incoming>,
     peer: Rc<Peer>,
 ) -> Response<Body> {
-    let request = request.map(Received::Http2);
     // Boxed, since hyper moves it about.
-    let mut answer = Box::pin(Rc::clone(gateway).handle(request, peer)).await;
+    let mut answer = Box::pin(async move {
+        let (mut head, body) = request.into_parts();
+        let body = Received::Http2(body);
+        gateway.handle(&mut head, body, &peer).await
+    })
+    .await;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         *answer.status_mut() = StatusCode::OK;
         for name in [

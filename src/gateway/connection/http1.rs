@@ -10,12 +10,12 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
 };
 
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode, request::Parts, response};
 use tokio::{
     io::AsyncWrite,
     time::{Instant, timeout},
@@ -109,11 +109,16 @@ pub(super) async fn serve(
         activity: Rc::clone(&activity),
         stops: Cell::new(false),
     };
-    let silent = silent(&activity, deadline, idle);
-    let cut = activity.outlived(drain, streams);
+    let silent = pin!(silent(&activity, deadline, idle));
+    let cut = pin!(activity.outlived(drain, streams));
     let run = pin!(connection.run());
     let driven = drive(run, |_| connection.stops.set(true), (silent, cut), drain);
     driven.await.unwrap_or_else(Ok)
+}
+
+/// Boxes a future where it is made: `Box::pin` makes it first and then copies all of it, also what it does not hold.
+fn boxed<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::into_pin(Box::write(Box::new_uninit(), make()))
 }
 
 impl Http1 {
@@ -129,7 +134,7 @@ impl Http1 {
                 }
             };
             // The same, and the one box of a request.
-            match Box::pin(self.exchange(head)).await? {
+            match boxed(|| self.exchange(head)).await? {
                 Next::Request => {}
                 Next::End => {
                     let unread = self.wire.borrow().is_unread();
@@ -154,41 +159,46 @@ impl Http1 {
         .await
     }
 
-    /// Answers a request.
-    #[expect(clippy::large_futures, reason = "it is the box of the request")]
-    async fn exchange(&self, head: Head) -> Result<Next, Http1Error> {
+    /// Answers a request. What it is asked for is read before the future is made, which would keep room for all of it.
+    fn exchange(&self, head: Head) -> impl Future<Output = Result<Next, Http1Error>> {
         let Head {
-            parts,
+            mut parts,
             body,
             keeps,
             continues,
         } = head;
         self.activity.asked();
-        let _open = self.activity.open();
+        let open = self.activity.open();
         let asked = Asked::by(&parts, keeps);
         self.wire.borrow_mut().begin(body, continues);
         let body = Received::Http1(Incoming::new(&self.wire));
-        let request = Request::from_parts(parts, body);
-        let answer = self.answer(request).await?;
-        let _endless = self.activity.endless(answer.headers());
-        let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let keeps = self.send(answer, asked).await?;
-        let mut wire = self.wire.borrow_mut();
-        if switched {
-            return Ok(if wire.switch() {
-                Next::Switched
+        async move {
+            let _open = open;
+            let (head, mut body) = self.answer(&mut parts, body).await?.into_parts();
+            let _endless = self.activity.endless(&head.headers);
+            let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+            let mut reply = self.reply(head, &body, asked);
+            self.send(&mut reply, &mut body).await?;
+            let mut wire = self.wire.borrow_mut();
+            if switched {
+                return Ok(if wire.switch() {
+                    Next::Switched
+                } else {
+                    Next::End
+                });
+            }
+            wire.stays();
+            Ok(if reply.keeps {
+                Next::Request
             } else {
                 Next::End
-            });
+            })
         }
-        wire.stays();
-        Ok(if keeps { Next::Request } else { Next::End })
     }
 
     /// The answer to a request, unless the client leaves before.
-    async fn answer(&self, request: Request<Received>) -> Result<Response<Body>, Http1Error> {
-        let gateway = Rc::clone(&self.gateway);
-        let mut answer = pin!(gateway.handle(request, Rc::clone(&self.peer)));
+    async fn answer(&self, head: &mut Parts, body: Received) -> Result<Response<Body>, Http1Error> {
+        let mut answer = pin!(self.gateway.handle(head, body, &self.peer));
         poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(answer));
@@ -199,32 +209,30 @@ impl Http1 {
         .await
     }
 
-    /// Sends an answer. Returns whether another request may follow.
-    async fn send(&self, answer: Response<Body>, mut asked: Asked) -> Result<bool, Http1Error> {
-        let (head, mut body) = answer.into_parts();
-        let first = {
-            let mut wire = self.wire.borrow_mut();
-            asked.keeps &= wire.is_whole();
-            wire.answers()
-        };
-        asked.keeps &= !self.stops.get();
-        let mut reply = Reply::new(first, &head, &body, asked);
-        drop(head);
+    /// An answer, as it is to be sent.
+    fn reply(&self, head: response::Parts, body: &Body, mut asked: Asked) -> Reply {
+        let mut wire = self.wire.borrow_mut();
+        asked.keeps &= wire.is_whole() && !self.stops.get();
+        Reply::new(wire.answers(), &head, body, asked)
+    }
+
+    /// Sends an answer with its body.
+    async fn send(&self, reply: &mut Reply, body: &mut Body) -> Result<(), Http1Error> {
         poll_fn(|cx| {
-            let outcome = reply.poll(cx, &mut body, &self.wire);
+            let outcome = reply.poll(cx, body, &self.wire);
             if outcome.is_pending() && self.wire.borrow_mut().poll_left(cx).is_ready() {
                 return Poll::Ready(Err(Http1Error::Left));
             }
             outcome.map_err(Http1Error::from)
         })
-        .await?;
-        Ok(reply.keeps)
+        .await
     }
 
     /// Says why what came is no request.
     async fn refuse(&self, error: HeadError) -> Result<(), Http1Error> {
-        let answer = self.gateway.refuse(error);
-        self.send(answer, Asked::UNKNOWN).await?;
+        let (head, mut body) = self.gateway.refuse(error).into_parts();
+        let mut reply = self.reply(head, &body, Asked::UNKNOWN);
+        self.send(&mut reply, &mut body).await?;
         self.finish(true).await
     }
 
