@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	admission "k8s.io/api/admissionregistration/v1"
 	core "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -70,7 +71,45 @@ func (p *plane) startFakeNode(ctx context.Context) error {
 	if _, err := client.CoreV1().Nodes().Create(ctx, node, meta.CreateOptions{}); err != nil {
 		return fmt.Errorf("cannot make the node: %w", err)
 	}
+	if err := p.forbidLateDeletes(ctx); err != nil {
+		return fmt.Errorf("cannot keep kwok from pods that are not being deleted: %w", err)
+	}
 	return p.waitForNode(ctx, "kwok", fakeNode)
+}
+
+// forbidLateDeletes lets kwok remove pods that are being deleted, and no others. It deletes by name, once for each change
+// of a pod that ends: a pod that is made under the same name meanwhile would be gone as well. A kubelet names the uid.
+func (p *plane) forbidLateDeletes(ctx context.Context) error {
+	client, err := p.client()
+	if err != nil {
+		return err
+	}
+	name := meta.ObjectMeta{Name: "kwok-removes-what-is-being-deleted"}
+	rule := admission.NamedRuleWithOperations{RuleWithOperations: admission.RuleWithOperations{
+		Operations: []admission.OperationType{admission.Delete},
+		Rule:       admission.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+	}}
+	policy := &admission.ValidatingAdmissionPolicy{ObjectMeta: name, Spec: admission.ValidatingAdmissionPolicySpec{
+		MatchConstraints: &admission.MatchResources{ResourceRules: []admission.NamedRuleWithOperations{rule}},
+		MatchConditions: []admission.MatchCondition{{
+			Name: "kwok", Expression: `request.userInfo.username == "kwok"`,
+		}},
+		Validations: []admission.Validation{{
+			Expression: "has(oldObject.metadata.deletionTimestamp)", Message: "the pod is not being deleted",
+		}},
+	}}
+	policies := client.AdmissionregistrationV1()
+	if _, err := policies.ValidatingAdmissionPolicies().Create(ctx, policy, meta.CreateOptions{}); err != nil {
+		return err
+	}
+	binding := &admission.ValidatingAdmissionPolicyBinding{
+		ObjectMeta: name,
+		Spec: admission.ValidatingAdmissionPolicyBindingSpec{
+			PolicyName: name.Name, ValidationActions: []admission.ValidationAction{admission.Deny},
+		},
+	}
+	_, err = policies.ValidatingAdmissionPolicyBindings().Create(ctx, binding, meta.CreateOptions{})
+	return err
 }
 
 // waitForNode waits until a node takes pods. The component is what makes it ready.
