@@ -26,7 +26,8 @@ pub trait Spawner: Send + Sync + 'static {
     fn look(&self, id: SessionId) -> BoxFuture<'_, Result<Seen, SpawnError>>;
 
     /// Makes what is missing of the session, reporting stages and the instance as `facts`; returns when all is asked
-    /// for, not when it is ready. Of a session that runs, it starts again the services that failed.
+    /// for, not when it is ready. Of a session that runs, it starts again the services that failed. A start is recorded
+    /// as a use.
     ///
     /// # Errors
     /// If something could not be made. What was made stays, and the next call goes on from there.

@@ -40,7 +40,7 @@ pub(super) struct Session {
     /// When it was recorded first.
     #[schema(format = "date-time")]
     pub(super) created: Option<String>,
-    /// When it was last used.
+    /// When it was last used; to be started is a use.
     #[schema(format = "date-time")]
     pub(super) used: Option<String>,
     /// When it will be stopped by itself.

@@ -20,6 +20,7 @@ use kube::{
     api::{ListParams, LogParams, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 pub use client::ClientError;
 pub use config::KubernetesConfig;
@@ -326,7 +327,7 @@ impl Cluster {
     /// Sets an annotation of a session's account, if there is one.
     async fn annotate(&self, id: SessionId, key: &str, value: &str) -> Result<(), Error> {
         let (accounts, name) = (self.accounts_of(id), names::base(id));
-        let patch = Patch::Merge(record::annotate(key, value));
+        let patch = Patch::Merge(record::annotate(json!({ key: value })));
         let params = PatchParams::default();
         match self
             .api

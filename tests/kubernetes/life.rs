@@ -12,6 +12,7 @@ use super::{OBJECTS, names, shape::starts};
 use crate::support::{
     DEADLINE, Reply,
     cluster::{API, ASSET, NAVIGATION, Relay},
+    long,
     serve::Serve,
 };
 
@@ -172,25 +173,15 @@ async fn a_slow_start_holds_its_requests_at_every_gateway() {
 /// Many sessions at once, each asked for at two gateways: every one starts, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_sessions_at_once_start_once_each() {
-    let count = if crate::support::long() { 100 } else { 40 };
+    let count = if long() { 100 } else { 40 };
     let relay = Relay::new().await;
     let other = relay.another().await;
-    let settings = ["spawn.hold=60s,spawn.timeout=120s"];
-    let gateways = [
-        relay.gateway(&settings).await,
-        other.gateway(&settings).await,
-    ];
+    let gateways = [relay.gateway(&[]).await, other.gateway(&[]).await];
     let ids: Vec<_> = (0..count).map(|_| SessionId::random()).collect();
-    let requests = ids.iter().flat_map(|id| {
-        let path = format!("/{id}/chat/");
-        gateways.each_ref().map(|gateway| {
-            let path = path.clone();
-            async move { gateway.send("GET", &path, API).await }
-        })
-    });
-    for reply in join_all(requests).await {
-        assert_eq!(reply.status, 200, "{reply:?}");
-    }
+    let requests = ids
+        .iter()
+        .flat_map(|&id| gateways.each_ref().map(|gateway| starts(gateway, id)));
+    join_all(requests).await;
     let writes = [relay.writes().await, other.writes().await].concat();
     for id in ids {
         let made = writes.iter().filter(|call| {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use session_gateway::session::SessionId;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::shape::starts;
+use super::{life::until_told, shape::starts};
 use crate::support::{
     DEADLINE,
     cluster::{API, Relay},
@@ -21,6 +21,16 @@ const SHORT: &str = "retention.after=2s,retention.per_minute=10000";
 async fn stops(gateway: &Serve, id: SessionId) {
     let stopped = gateway.send("POST", &format!("/{id}/-/stop"), API).await;
     assert_eq!(stopped.status, 200, "{stopped:?}");
+}
+
+/// Lets it look as if nobody had used the session for years.
+pub(super) async fn unused(relay: &Relay, id: SessionId) {
+    let used =
+        json!({ "metadata": { "annotations": { "dev-session/used": "2020-01-01T00:00:00Z" } } });
+    let accounts = relay.within::<ServiceAccount>(&relay.namespace(id));
+    let (name, params) = (format!("dev-session-{id}"), PatchParams::default());
+    let changed = accounts.patch(&name, &params, &Patch::Merge(used)).await;
+    changed.expect("it is there");
 }
 
 /// The session's namespace, if it is there and is not being deleted.
@@ -106,10 +116,7 @@ async fn what_nobody_uses_is_removed_unless_it_runs_or_is_protected() {
     protect(&relay, protected).await;
     stops(&gateway, protected).await;
     stops(&gateway, stopped).await;
-    let pods = relay.within::<Pod>(&relay.namespace(vanished));
-    let pod = format!("dev-session-{vanished}");
-    let now = DeleteParams::default().grace_period(0);
-    pods.delete(&pod, &now).await.expect("it was there");
+    loses(&relay, vanished).await;
     until_removed(&relay, stopped).await;
     // Recorded as stopped before, so later than the other.
     until_removed(&relay, vanished).await;
@@ -123,6 +130,36 @@ async fn what_nobody_uses_is_removed_unless_it_runs_or_is_protected() {
         starts(&gateway, removed).await;
         assert_ne!(relay.disk(removed).await, *before);
     }
+}
+
+/// A session that was started is used, although its pod was lost before anybody could use it.
+#[tokio::test]
+async fn who_comes_back_after_years_and_loses_the_pod_at_once_keeps_the_disk() {
+    let relay = Relay::apart().await;
+    // What nobody has used for a day is shown, and not looked for during the test.
+    let gateway = relay.gateway(&["retention.after=24h"]).await;
+    let ids @ [stopped, vanished] = [(); 2].map(|()| SessionId::random());
+    join_all(ids.iter().map(|&id| starts(&gateway, id))).await;
+    stops(&gateway, stopped).await;
+    loses(&relay, vanished).await;
+    for id in ids {
+        unused(&relay, id).await;
+        until_shown(&gateway, id, false).await;
+        starts(&gateway, id).await;
+        loses(&relay, id).await;
+        until_told(&gateway, id, |state| state == "vanished").await;
+    }
+    let page = gateway.ask("GET", "/api/sessions?unused=true").await;
+    let page: Value = serde_json::from_slice(&page.body).expect("a page");
+    assert_eq!(page["sessions"], json!([]));
+}
+
+/// Deletes the session's pod by hand.
+async fn loses(relay: &Relay, id: SessionId) {
+    let pods = relay.within::<Pod>(&relay.namespace(id));
+    let now = DeleteParams::default().grace_period(0);
+    let lost = pods.delete(&format!("dev-session-{id}"), &now).await;
+    lost.expect("it was there");
 }
 
 /// A session that is stopped, and started again at about the moment at which it is removed, by another gateway than

@@ -7,13 +7,14 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use session_gateway::session::SessionId;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::{OBJECTS, names};
 use crate::support::{
     DEADLINE,
     cluster::{API, ASSET, Relay},
+    long,
     serve::Serve,
 };
 
@@ -308,6 +309,11 @@ fn a_setting_that_no_cluster_would_take_ends_the_program_with_its_name() {
     }
 }
 
+/// How long a start may take: a namespace that is being deleted goes first, and the long counts are of many of them.
+fn patience() -> Duration {
+    DEADLINE * if long() { 10 } else { 2 }
+}
+
 /// Starts a session and returns its pod's answer: asks again where that takes longer than requests are held.
 pub(super) async fn starts(gateway: &Serve, id: SessionId) -> String {
     let begun = Instant::now();
@@ -316,7 +322,7 @@ pub(super) async fn starts(gateway: &Serve, id: SessionId) -> String {
         if reply.status == 200 {
             return reply.text().to_owned();
         }
-        let again = reply.code() == "session_starting" && begun.elapsed() < 2 * DEADLINE;
+        let again = reply.code() == "session_starting" && begun.elapsed() < patience();
         assert!(again, "{reply:?}");
     }
 }

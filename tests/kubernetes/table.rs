@@ -16,7 +16,7 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-use super::life::annotate;
+use super::{life::annotate, retention::unused};
 use crate::support::{
     DEADLINE, Kept, Service, Way,
     cluster::{API, Call, Relay},
@@ -177,6 +177,7 @@ impl Column {
             );
             // A pod without a node would end at once.
             let address = self.address(cell, None).await;
+            unused(relay, id).await;
             let stands = match self.state {
                 State::Stopped => {
                     let path = format!("/{id}/-/stop");
@@ -314,9 +315,7 @@ impl Cell {
             _ if self.starts == 0 => 0,
             State::Absent => FIRST,
             // Its record, and its pod.
-            State::Stopped => 2,
-            // The record says already that it runs.
-            State::Vanished | State::Ending => 1,
+            State::Stopped | State::Vanished | State::Ending => 2,
             State::Starting | State::Failed | State::Running => unreachable!("nothing is started"),
         }
     }

@@ -16,7 +16,7 @@ pub(super) use step::{foreign, helms};
 
 use super::{
     Cluster,
-    names::{PLAN, REMOVED, RUNNING, STATE, STOPPED},
+    names::{PLAN, REMOVED, STATE, STOPPED},
     objects::{Objects, annotation, is_ours},
     record,
     status::{State, view},
@@ -124,12 +124,10 @@ impl<'a> Make<'a> {
     async fn again(&self, account: &ServiceAccount) -> Result<InstanceUid, Step> {
         self.secrets().await?;
         // Whoever removes the session has changed its record, or finds it changed.
-        if state(account) != Some(RUNNING)
-            && !self
-                .cluster
-                .mark(self.id, &account.metadata, RUNNING)
-                .await?
-        {
+        let meta = &account.metadata;
+        let is_recorded = record::is_started(account)
+            || self.cluster.mark(self.id, meta, record::started()).await?;
+        if !is_recorded {
             return Err(Step::Changed);
         }
         self.facts.stage(self.id, Stage::Schedule);
@@ -239,7 +237,7 @@ impl<'a> Make<'a> {
     async fn own_account(&self, read: Option<&ServiceAccount>) -> Result<(), Step> {
         let mut account = self.objects.account.clone();
         let annotations = account.metadata.annotations.get_or_insert_default();
-        annotations.insert(STATE.to_owned(), RUNNING.to_owned());
+        annotations.extend(record::started());
         account.metadata.resource_version = read.and_then(ResourceExt::resource_version);
         self.apply(&account).await
     }

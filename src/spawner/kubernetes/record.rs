@@ -1,17 +1,26 @@
 //! The durable record of a session: annotations of its account. It outlives the pod, and any replica reads it.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::ServiceAccount, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    names::{HELM, KEEP, MANAGED_BY, PROFILE, PROJECT, REMOVED, STATE, STOPPED, USED, USER, UUID},
+    names::{
+        HELM, KEEP, MANAGED_BY, PROFILE, PROJECT, REMOVED, RUNNING, STATE, STOPPED, USED, USER,
+        UUID,
+    },
     objects::{annotation, label},
 };
 use crate::{
     activator::{Listed, Seen},
-    session::{Found, Plan},
+    session::{Found, Plan, clock},
 };
+
+/// A start does not record a use that is recorded already, by another replica that starts the session as well.
+const LATELY: Duration = Duration::from_secs(60);
 
 /// What the record says. What Helm installed should always run: its Deployment sees to it.
 pub(super) fn seen(account: &ServiceAccount) -> Seen {
@@ -68,7 +77,22 @@ pub(super) fn is_kept(meta: &ObjectMeta) -> bool {
     label(meta, KEEP).is_some_and(|value| value != "false")
 }
 
-/// The patch that sets one annotation of an account.
-pub(super) fn annotate(key: &str, value: &str) -> Value {
-    json!({ "metadata": { "annotations": { key: value } } })
+/// Whether it says that the session runs, and was used a moment ago.
+pub(super) fn is_started(account: &ServiceAccount) -> bool {
+    let lately = |used| clock::since(used) < LATELY;
+    annotation(&account.metadata, STATE) == Some(RUNNING) && seen(account).used.is_some_and(lately)
+}
+
+/// The annotations of a session that is started now. That is a use: its pod may be lost before it is used again, and
+/// nobody must take it for one that is not wanted any more.
+pub(super) fn started() -> BTreeMap<String, String> {
+    let now = clock::now().to_string();
+    [(STATE, RUNNING), (USED, &now)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// The patch that sets annotations of an account.
+pub(super) fn annotate(annotations: impl Serialize) -> Value {
+    json!({ "metadata": { "annotations": annotations } })
 }

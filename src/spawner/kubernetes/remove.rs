@@ -22,6 +22,7 @@ use kube::{
     api::{DeleteParams, ListParams, Preconditions},
 };
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tracing::info;
 
 use super::{
@@ -68,7 +69,7 @@ impl Cluster {
                 return Ok(false);
             }
             let is_marked = annotation(meta, STATE) == Some(REMOVED);
-            if is_marked || self.mark(id, meta, REMOVED).await? {
+            if is_marked || self.mark(id, meta, json!({ STATE: REMOVED })).await? {
                 info!(session = %id, "removed with all that was kept of it");
                 self.end(id, facts).await?;
                 return self.remove_all(id).await;

@@ -11,6 +11,7 @@ use kube::{
     Error, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::warn;
 
@@ -147,7 +148,7 @@ impl Cluster {
             }
             let meta = &account.metadata;
             if annotation(meta, STATE) != Some(STOPPED)
-                && !self.mark(named.id, meta, STOPPED).await?
+                && !self.mark(named.id, meta, json!({ STATE: STOPPED })).await?
             {
                 continue;
             }
@@ -191,15 +192,16 @@ impl Cluster {
         }
     }
 
-    /// Records the session's state, unless the record has changed since it was read. Returns whether it has not.
+    /// Records what has become of the session, unless the record has changed since it was read. Returns whether it has
+    /// not.
     pub(super) async fn mark(
         &self,
         id: SessionId,
         read: &ObjectMeta,
-        state: &str,
+        annotations: impl Serialize,
     ) -> Result<bool, SpawnError> {
         let (accounts, name) = (self.accounts_of(id), names::base(id));
-        let mut change = record::annotate(STATE, state);
+        let mut change = record::annotate(annotations);
         change["metadata"]["resourceVersion"] = json!(read.resource_version);
         let (params, patch) = (PatchParams::default(), Patch::Merge(change));
         let marked = self

@@ -72,8 +72,8 @@ impl Record {
         serde_json::from_slice(&text).map(Some).map_err(broken)
     }
 
-    /// Makes the session's folders where they are missing, and records that it is to run, made from `plan`. A record
-    /// that says so already is left as it is. Blocks until it is on the disk.
+    /// Makes the session's folders where they are missing, and records that it is to run, made from `plan`. That is a
+    /// use: what runs may end before it is used again. Blocks until it is on the disk.
     pub(super) fn run(folder: &SessionFolder, plan: &Plan) -> Result<(), RecordError> {
         fs::create_dir_all(folder.workspace())
             .map_err(|error| RecordError::Storage(folder.workspace(), error))?;
@@ -83,11 +83,8 @@ impl Record {
             intended: Intended::Run,
             plan: plan.clone(),
             created: earlier.as_ref().map_or_else(clock::now, |it| it.created),
-            used: earlier.as_ref().and_then(|it| it.used),
+            used: earlier.and_then(|it| it.used).max(Some(clock::now())),
         };
-        if earlier.as_ref() == Some(&now) {
-            return Ok(());
-        }
         now.write(folder)
     }
 
@@ -246,18 +243,21 @@ mod tests {
     fn an_older_stamp_changes_nothing() {
         let data = tempfile::tempdir().unwrap();
         let folder = folder(&data);
-        let (early, late) = (Timestamp::UNIX_EPOCH, clock::now());
+        let (early, late) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
         Record::change(&folder, |it| it.stamp(late)).unwrap();
         assert_eq!(
             Record::read(&folder).unwrap(),
             None,
             "a stamp made a record"
         );
+        let begun = clock::now();
         Record::run(&folder, &plan()).unwrap();
+        let used = || Record::read(&folder).unwrap().unwrap().used;
+        assert!(used() >= Some(begun), "a start is a use");
         for stamp in [early, late, early] {
             Record::change(&folder, |it| it.stamp(stamp)).unwrap();
         }
-        assert_eq!(Record::read(&folder).unwrap().unwrap().used, Some(late));
+        assert_eq!(used(), Some(late));
     }
 
     #[test]

@@ -22,11 +22,11 @@ use tokio::time::{Instant, sleep};
 use super::refused;
 use crate::{
     activator::SpawnError,
-    session::{Reason, SessionId, clock},
+    session::{Reason, SessionId},
     spawner::kubernetes::{
         Cluster, asked,
         make::foreign,
-        names::{self, HELM, MANAGED_BY, MANAGER, RUNNING, STATE, USED, UUID},
+        names::{self, HELM, MANAGED_BY, MANAGER, UUID},
         objects::{Objects, is_ours, label},
         record,
     },
@@ -176,7 +176,7 @@ impl Cluster {
 
     /// Last of all: from now on it is a session of ours that should run.
     async fn adopt_account(&self, id: SessionId, read: ObjectMeta) -> Result<(), SpawnError> {
-        let mut change = ours_now(json!({ STATE: RUNNING, USED: clock::now().to_string() }));
+        let mut change = ours_now(json!(record::started()));
         change["metadata"]["resourceVersion"] = json!(read.resource_version);
         let (accounts, name) = (self.accounts_of(id), names::base(id));
         let (params, patch) = (PatchParams::default(), Patch::Merge(change));
