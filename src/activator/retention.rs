@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::{Activator, Fact, Facts, Listed, SpawnError};
 use crate::{
-    session::{Found, Reason, SessionId, clock},
+    session::{Reason, SessionId, clock},
     settings::Section,
     shutdown::Stage,
 };
@@ -88,7 +88,7 @@ impl Activator {
             let is_last = page.len() < PAGE;
             unused.extend(page.into_iter().filter(|listed| {
                 let used = listed.seen.used.or(listed.made);
-                used.is_some_and(|used| used < since) && self.table.slot(listed.id).is_empty()
+                used.is_some_and(|used| used < since) && !self.table.slot(listed.id).is_alive()
             }));
             if is_last {
                 return Ok(unused);
@@ -132,24 +132,16 @@ impl Activator {
         }
     }
 
-    /// Removes a session that nobody has used since then. One that should run is recorded as stopped, and removed when
-    /// that was so for a while: a start would not be noticed before. Returns whether anything was done.
+    /// Removes a session that nobody has used since then: it may have been, after it was listed. Returns whether there
+    /// is to be a pause.
     async fn let_go(&self, listed: &Listed, since: Timestamp) -> bool {
         let id = listed.id;
-        let done = if listed.seen.found == Found::Vanished {
-            let facts = Facts::new(Arc::clone(&self.table));
-            let stopped = self.spawner.stop(id, &facts).await.map(|()| true);
-            self.records.forget(id);
-            stopped
-        } else {
-            self.remove(id, Some(since)).await
-        };
-        match done {
-            Ok(done) => {
-                if done {
+        match self.remove(id, Some(since)).await {
+            Ok(removed) => {
+                if removed {
                     info!(session = %id, used = ?listed.seen.used, "nobody has used it for long");
                 }
-                done
+                removed
             }
             Err(error) => {
                 warn!(session = %id, %error, "nobody has used it for long, and it cannot be removed");

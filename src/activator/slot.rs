@@ -160,7 +160,12 @@ impl Slot {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.is_there() && self.start.is_none() && self.failure.is_none()
+        !self.is_alive() && self.failure.is_none()
+    }
+
+    /// Whether something of it is there, or is being made.
+    pub(super) fn is_alive(&self) -> bool {
+        self.is_there() || self.start.is_some()
     }
 
     /// An incarnation runs. One that ran before is ended.

@@ -89,8 +89,9 @@ pub trait Spawner: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<bool, SpawnError>>;
 
     /// Removes the session and all that is kept of it, its workspace too; what runs of it is ended. A session that is
-    /// not there is no error. With `unused`, only what does not run, is not meant to, has not been used since then, and
-    /// is not protected. Returns whether anything was removed; it may take some time yet until it is gone.
+    /// not there is no error. With `unused`, only what does not run, has not been used since then, and is not
+    /// protected: a start that comes first is a use, and one that comes later finds it removed. Returns whether
+    /// anything was removed; it may take some time yet until it is gone.
     ///
     /// # Errors
     /// If it is not ours to remove, or cannot be removed. What was begun is gone on with by the next call, or start.

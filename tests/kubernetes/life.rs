@@ -19,7 +19,7 @@ use crate::support::{
 /// Lets the fake node do something to the pod of a session: `tests/cluster/stages.go`.
 pub(super) async fn annotate(relay: &Relay, id: SessionId, key: &str, value: Value) {
     let change = json!({ "metadata": { "annotations": { format!("cluster.test/{key}"): value } } });
-    let pods = relay.within::<Pod>(&id.to_string());
+    let pods = relay.within::<Pod>(&relay.namespace(id));
     let (name, params) = (format!("dev-session-{id}"), PatchParams::default());
     let changed = pods.patch(&name, &params, &Patch::Merge(change)).await;
     changed.expect("it is changed");

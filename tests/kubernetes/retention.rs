@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use session_gateway::session::SessionId;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::{life::until_told, shape::starts};
+use super::{
+    life::{annotate, until_told},
+    shape::starts,
+};
 use crate::support::{
     DEADLINE,
     cluster::{API, Relay},
@@ -106,30 +109,65 @@ async fn what_nobody_uses_is_removed_unless_it_runs_or_is_protected() {
     let relay = Relay::apart().await;
     let gateway = relay.gateway(&[SHORT]).await;
     // Looked at in this order.
-    let mut ids: Vec<_> = (0..4).map(|_| SessionId::random()).collect();
+    let mut ids = [(); 6].map(|()| SessionId::random());
     ids.sort();
-    let [protected, runs, stopped, vanished] = ids[..] else {
-        unreachable!()
-    };
+    let [protected, spared, _runs, stopped, vanished, evicted] = ids;
     join_all(ids.iter().map(|&id| starts(&gateway, id))).await;
     let disks = join_all(ids.iter().map(|&id| relay.disk(id))).await;
-    protect(&relay, protected).await;
-    stops(&gateway, protected).await;
-    stops(&gateway, stopped).await;
-    loses(&relay, vanished).await;
-    until_removed(&relay, stopped).await;
-    // Recorded as stopped before, so later than the other.
-    until_removed(&relay, vanished).await;
-    for (kept, before) in [(protected, &disks[0]), (runs, &disks[1])] {
-        assert!(living(&relay, kept).await.is_some());
-        starts(&gateway, kept).await;
-        assert_eq!(relay.disk(kept).await, *before);
+    for id in [protected, spared] {
+        protect(&relay, id).await;
+    }
+    for id in [protected, stopped] {
+        stops(&gateway, id).await;
+    }
+    for id in [spared, vanished] {
+        loses(&relay, id).await;
+    }
+    // Its pod is still there.
+    annotate(&relay, evicted, "fail", json!("evicted")).await;
+    let [kept, removed] = [&ids[..3], &ids[3..]];
+    for &id in removed {
+        until_removed(&relay, id).await;
+    }
+    until_told(&gateway, spared, |state| state == "vanished").await;
+    for (&id, before) in kept.iter().zip(&disks) {
+        assert!(living(&relay, id).await.is_some());
+        starts(&gateway, id).await;
+        assert_eq!(relay.disk(id).await, *before);
     }
     // All of it goes before it is made anew.
-    for (removed, before) in [(stopped, &disks[2]), (vanished, &disks[3])] {
-        starts(&gateway, removed).await;
-        assert_ne!(relay.disk(removed).await, *before);
+    for (&id, before) in removed.iter().zip(&disks[3..]) {
+        starts(&gateway, id).await;
+        assert_ne!(relay.disk(id).await, *before);
     }
+}
+
+/// Sessions are removed one after the other: of those that were listed, some may be in use when their turn comes.
+#[tokio::test]
+async fn who_comes_back_before_the_removal_comes_to_the_session_is_not_stopped() {
+    let relay = Relay::apart().await;
+    let gateway = relay
+        .gateway(&["retention.after=30s,retention.per_minute=6"])
+        .await;
+    let mut ids = [(); 3].map(|()| SessionId::random());
+    ids.sort();
+    let [first, back, last] = ids;
+    join_all(ids.iter().map(|&id| starts(&gateway, id))).await;
+    for id in [first, last] {
+        stops(&gateway, id).await;
+    }
+    loses(&relay, back).await;
+    until_told(&gateway, back, |state| state == "vanished").await;
+    // The first one last: whoever lists it lists the others.
+    for id in [last, back, first] {
+        unused(&relay, id).await;
+    }
+    until_removed(&relay, first).await;
+    starts(&gateway, back).await;
+    let before = relay.pod(back).await.metadata.uid;
+    until_removed(&relay, last).await;
+    let pod = relay.pod(back).await.metadata;
+    assert_eq!((pod.uid, pod.deletion_timestamp), (before, None));
 }
 
 /// A session that was started is used, although its pod was lost before anybody could use it.

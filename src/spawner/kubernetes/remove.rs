@@ -31,10 +31,11 @@ use super::{
     names::{self, MANAGED_BY, MANAGER, REMOVED, STATE, UUID},
     objects::{annotation, is_ours},
     record::{self, is_kept},
+    status::{State, view},
 };
 use crate::{
     activator::{Facts, Listed, SpawnError},
-    session::{Found, Reason, SessionId},
+    session::{Reason, SessionId},
 };
 
 /// How often it is tried to record that a session is removed while others change its record.
@@ -81,25 +82,31 @@ impl Cluster {
         }))
     }
 
-    /// Whether nothing of the session runs or is meant to, it was not used since, and nobody protects it.
+    /// Whether nothing of the session runs, it was not used since, and nobody protects it. Whoever starts it writes the
+    /// record first.
     async fn is_left(
         &self,
         id: SessionId,
         account: &ServiceAccount,
         since: Timestamp,
     ) -> Result<bool, SpawnError> {
-        let seen = record::seen(account);
         let made = account.metadata.creation_timestamp.as_ref();
-        let used = seen.used.or(made.map(|time| time.0));
-        if seen.found == Found::Vanished || used.is_none_or(|used| used >= since) {
+        let used = record::seen(account).used.or(made.map(|time| time.0));
+        if used.is_none_or(|used| used >= since) {
             return Ok(false);
         }
         let pod = self.find(&self.pods_of(id), &names::base(id)).await?;
-        if is_kept(&account.metadata) || pod.is_some() {
+        if is_kept(&account.metadata) || pod.is_some_and(|pod| !self.is_over(&pod)) {
             return Ok(false);
         }
         let space = self.space(id).await?;
         Ok(!space.is_some_and(|space| keeps(&space, id)))
+    }
+
+    /// Whether a pod ended for good: the next start deletes it.
+    fn is_over(&self, pod: &Pod) -> bool {
+        let view = view(pod, &self.config.namespace, &self.services);
+        view.is_some_and(|view| matches!(view.state, State::Over(_)))
     }
 
     /// Whether a session is kept that nobody uses.

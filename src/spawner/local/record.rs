@@ -114,9 +114,9 @@ impl Record {
         self.used = self.used.max(Some(used));
     }
 
-    /// Whether it is not meant to run, and was neither used nor made since then.
+    /// Whether it was neither used nor made since then.
     pub(super) fn is_left(&self, since: Timestamp) -> bool {
-        self.intended == Intended::Stop && self.used.unwrap_or(self.created) < since
+        self.used.unwrap_or(self.created) < since
     }
 
     /// The session as it is listed, if it is on record. Blocks.
