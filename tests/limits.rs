@@ -7,7 +7,7 @@ use session_gateway::session::{Found, Intent, SessionId};
 
 use crate::{
     resolver::{Platform, Says, plan},
-    support::{Gateway, Reply, Service, client, long, sample, until},
+    support::{Gateway, Reply, Service, client, sample, until},
 };
 
 async fn ask(gateway: &Gateway, id: SessionId, intent: Intent) -> Reply {
@@ -164,7 +164,7 @@ async fn one_user_has_so_many_sessions_and_starts() {
 /// One user's starts come first, fifty of three hundred, and that of a user with one comes last.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_one_start_waits_no_longer_than_one_with_many() {
-    let (slots, users, all) = if long() { (10, 30, 300) } else { (4, 10, 60) };
+    let (slots, users, all) = (10, 30, 300);
     let (service, platform) = (Service::echo().await, Platform::new().await);
     let settings = [&*platform.setting(), &format!("spawn.concurrent={slots}")];
     let gateway = Gateway::with(service.address, &settings);

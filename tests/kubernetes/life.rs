@@ -13,7 +13,7 @@ use crate::support::{
     DEADLINE, Reply,
     cluster::{API, ASSET, NAVIGATION, Relay},
     long,
-    serve::Serve,
+    serve::{Serve, try_send_with},
 };
 
 /// Lets the fake node do something to the pod of a session: `tests/cluster/stages.go`.
@@ -173,15 +173,27 @@ async fn a_slow_start_holds_its_requests_at_every_gateway() {
 /// Many sessions at once, each asked for at two gateways: every one starts, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_sessions_at_once_start_once_each() {
-    let count = if long() { 100 } else { 40 };
+    // Held for as long as it takes: each request is answered by the pod.
+    let (count, hold) = if long() { (100, 300) } else { (40, 120) };
     let relay = Relay::new().await;
     let other = relay.another().await;
-    let gateways = [relay.gateway(&[]).await, other.gateway(&[]).await];
+    let settings = [&*format!("spawn.hold={hold}s,spawn.timeout={hold}s")];
+    let gateways = [
+        relay.gateway(&settings).await,
+        other.gateway(&settings).await,
+    ];
     let ids: Vec<_> = (0..count).map(|_| SessionId::random()).collect();
-    let requests = ids
-        .iter()
-        .flat_map(|&id| gateways.each_ref().map(|gateway| starts(gateway, id)));
-    join_all(requests).await;
+    let requests = ids.iter().flat_map(|id| {
+        let path = format!("/{id}/chat/");
+        gateways.each_ref().map(|gateway| {
+            let (address, path) = (gateway.address, path.clone());
+            async move { try_send_with(address, &path, API).await }
+        })
+    });
+    for reply in join_all(requests).await {
+        let reply = reply.expect("a whole answer");
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
     let writes = [relay.writes().await, other.writes().await].concat();
     for id in ids {
         let made = writes.iter().filter(|call| {

@@ -20,6 +20,8 @@ from shell import ROOT, run
 CRATE = ROOT / "tests/fuzz"
 TARGETS = ["route", "head", "request", "answer", "frames", "proxy"]
 SECONDS, LONG = 5, 600
+# What a target tries at the least, for as long as that takes: one that got slow is seen by that.
+RUNS = 1000
 # As cargo-fuzz has it.
 COVERAGE = ["-Cpasses=sancov-module", "-Cllvm-args=-sanitizer-coverage-level=4",
             "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters", "-Cllvm-args=-sanitizer-coverage-pc-table",
@@ -51,15 +53,22 @@ def target(setting, where: Path, program: Path) -> Outcome:
     found = where / "artifacts"
     found.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        seconds, corpus = LONG if setting.long else SECONDS, CRATE / "corpus" / program.name
-        ended = setting.run(program, folder, corpus, f"-max_total_time={seconds}", "-timeout=10", "-max_len=2048",
-                            "-print_final_stats=1", f"-artifact_prefix={found}/{program.name}-",
-                            minutes=seconds / 60 + 2)
-    # Without counters it would try inputs blindly, and never fail. How many it tries is up to the machine.
+        def tries(limit: str):
+            """How it ended, and how many inputs it tried."""
+            ended = setting.run(program, folder, CRATE / "corpus" / program.name, limit, "-timeout=10", "-max_len=2048",
+                                "-print_final_stats=1", f"-artifact_prefix={found}/{program.name}-",
+                                minutes=seconds / 60 + 2)
+            runs = re.search(r"^stat::number_of_executed_units: *(\d+)", ended.plain, re.MULTILINE)
+            return ended, int(runs[1]) if runs else 0
+
+        seconds = LONG if setting.long else SECONDS
+        ended, runs = tries(f"-max_total_time={seconds}")
+        if ended.code == 0 and runs < RUNS:
+            ended, runs = tries(f"-runs={RUNS}")
+    # Without counters it would try inputs blindly, and never fail.
     counters = re.search(r"\((\d+) inline 8-bit counters\)", ended.plain)
-    runs = re.search(r"^stat::number_of_executed_units: *(\d+)", ended.plain, re.MULTILINE)
-    if ended.code != 0 or not counters or not runs or int(runs[1]) <= len(list(corpus.iterdir())):
+    if ended.code != 0 or not counters or runs < RUNS:
         again = "To see it again, run the program with the file that it wrote; once mended, add that to the corpus."
         return Outcome(failed=1, failures=[f"{program} ({ended.code})\n{ended.output}\n{again}"])
     covered = max(map(int, re.findall(r" cov: (\d+)", ended.plain)), default=0)
-    return Outcome(passed=1, notes=[f"{program.name:8}{int(runs[1]):>12,} runs, {covered:,} places reached"])
+    return Outcome(passed=1, notes=[f"{program.name:8}{runs:>12,} runs, {covered:,} places reached"])

@@ -171,7 +171,7 @@ async fn rounds(relay: &Relay, gateways: &[Serve; 3], count: usize, number: usiz
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_session_is_stopped_that_was_used_since_its_stop_was_announced() {
-    let (sessions, count) = if long() { (20, 100) } else { (8, 4) };
+    let (sessions, count) = if long() { (20, 100) } else { (10, 20) };
     let one = Relay::apart().await;
     let (second, third) = (one.another().await, one.another().await);
     let gateways = [
