@@ -179,3 +179,40 @@ impl Socket {
         self.reader.reunite(self.writer?).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_held_back_and_a_machine_that_is_gone_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let stream = dial(address).await.expect("it accepts");
+        assert_eq!(sockopt::tcp_nodelay(&stream), Ok(true));
+        assert_eq!(sockopt::socket_keepalive(&stream), Ok(true));
+        assert_eq!(sockopt::tcp_keepidle(&stream), Ok(Duration::from_secs(60)));
+        assert_eq!(sockopt::tcp_keepintvl(&stream), Ok(Duration::from_secs(10)));
+        assert_eq!(sockopt::tcp_user_timeout(&stream), Ok(30_000));
+    }
+
+    /// What this worker has not noticed yet counts too, before anything is sent that cannot be sent twice.
+    #[tokio::test]
+    async fn a_connection_is_surely_idle_until_a_byte_or_its_end_has_come() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        for closes in [true, false] {
+            let socket = Socket::new(dial(address).await.expect("it accepts"), Instant::now());
+            let (end, _) = listener.accept().await.expect("somebody comes");
+            assert!(socket.is_surely_idle());
+            if closes {
+                drop(end);
+            } else {
+                assert_eq!(end.try_write(b"x").ok(), Some(1));
+            }
+            assert!(!socket.is_surely_idle(), "{closes}");
+        }
+    }
+}
