@@ -1,5 +1,7 @@
 //! Connections to services: kept as long as they may be, and for their own service alone.
 
+mod again;
+
 use std::{
     convert::Infallible,
     sync::{
@@ -15,14 +17,21 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::{body::Frame, client::conn::http1, server, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
 
 use crate::{
     streaming::running,
-    support::{DEADLINE, Service, service::text},
+    support::{
+        DEADLINE, Gateway, Service,
+        service::{Bare, text},
+    },
 };
+
+/// An answer that leaves its connection open.
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 #[tokio::test]
 async fn one_connection_to_the_service_carries_one_request_after_the_other() {
@@ -81,4 +90,34 @@ async fn one_connection_to_the_service_carries_one_request_after_the_other() {
         assert_eq!(now, *before.get_or_insert(now), "{method} {path}");
         sender.ready().await.unwrap();
     }
+}
+
+/// The connections of a pod are for that pod alone: what is at its address next is another one, and is dialled anew.
+#[tokio::test]
+async fn a_new_pod_at_the_same_address_gets_a_new_connection_and_the_old_one_is_closed() {
+    let (service, address) = Bare::new().await;
+    let gateway = Gateway::with(address, &["workers=1"]);
+    let id = gateway.runs().await;
+    let path = format!("/{id}/preview/");
+    let answers = async {
+        let (mut stream, _) = service.asked().await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        stream
+    };
+    let (reply, mut old) = tokio::join!(gateway.send("GET", &path, &[]), answers);
+    assert_eq!(reply.text(), "ok");
+    gateway.sessions.end(id);
+    gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
+    gateway.until_running(id).await;
+    let answers = async {
+        let (mut stream, _) = service.asked().await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        stream
+    };
+    let (reply, _new) = tokio::join!(gateway.send("GET", &path, &[]), answers);
+    assert_eq!(reply.text(), "ok");
+    let mut more = Vec::new();
+    let closed = timeout(DEADLINE, old.read_to_end(&mut more)).await;
+    closed.expect("it is closed").unwrap();
+    assert_eq!(more, b"", "nothing was asked on it");
 }

@@ -138,27 +138,17 @@ impl Served {
         start: impl FnOnce(&Path, &[String]) -> Serve,
     ) -> (Self, Serve) {
         let (data, localhost) = (tempdir().expect("a folder"), Localhost::new());
-        let mut all: Vec<String> = settings.iter().map(|&one| one.to_owned()).collect();
-        for name in ["preview", "chat", "vscode"] {
-            // A process that ends when asked to; what listens on its port is here.
-            all.push(format!("local.services.{name}.command={{sleep,1000}}"));
-        }
+        let mut all = elsewhere(settings);
         if tls {
             all.extend(localhost.settings());
         }
         let gateway = start(data.path(), &all);
-        let (address, id) = (gateway.address, gateway.id);
         let way = if tls { Way::Tls1 } else { Way::Http1 };
-        let first = way.connect(address, &localhost).await;
-        let mut first = first.expect("it serves");
-        let start = first.ask("POST", &format!("/{id}/-/start")).body(nothing());
-        let started = first.send(start.expect("a request")).await;
-        assert!(started.expect("an answer").status().is_success());
-        let listener = TcpListener::bind(chat(&gateway).await).await;
+        let listener = listener(&gateway, way, &localhost).await;
         let served = Self {
-            address,
-            id,
-            kit: Kit::on(listener.expect("its port is free")),
+            address: gateway.address,
+            id: gateway.id,
+            kit: Kit::on(listener),
             localhost,
             _data: data,
         };
@@ -177,6 +167,34 @@ impl Served {
     pub fn path(&self, target: &str) -> String {
         format!("/{}/chat{target}", self.id)
     }
+}
+
+/// These settings, and services that are no more than a process that ends when asked to: what listens on their ports is
+/// in the test.
+fn elsewhere(settings: &[&str]) -> Vec<String> {
+    let services = ["preview", "chat", "vscode"];
+    let sleep = services.map(|name| format!("local.services.{name}.command={{sleep,1000}}"));
+    let settings = settings.iter().map(|&one| one.to_owned());
+    settings.chain(sleep).collect()
+}
+
+/// A gateway in a process of its own, and what its session's service `chat` accepts by; the folder keeps both.
+pub async fn bare(settings: &[&str]) -> (Serve, TcpListener, TempDir) {
+    let data = tempdir().expect("a folder");
+    let gateway = Serve::start(data.path(), &elsewhere(settings));
+    let listener = listener(&gateway, Way::Http1, &Localhost::new()).await;
+    (gateway, listener, data)
+}
+
+/// Starts the session of a gateway, and listens where its chat is expected.
+async fn listener(gateway: &Serve, way: Way, localhost: &Localhost) -> TcpListener {
+    let first = way.connect(gateway.address, localhost).await;
+    let mut first = first.expect("it serves");
+    let start = first.ask("POST", &format!("/{}/-/start", gateway.id));
+    let started = first.send(start.body(nothing()).expect("a request")).await;
+    assert!(started.expect("an answer").status().is_success());
+    let listener = TcpListener::bind(chat(gateway).await).await;
+    listener.expect("its port is free")
 }
 
 /// Where the gateway expects the chat of its session.

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
 use http_body_util::{Full, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -112,6 +112,11 @@ impl Bare {
         (Self(listener), address)
     }
 
+    /// On this listener.
+    pub fn on(listener: TcpListener) -> Self {
+        Self(listener)
+    }
+
     /// The next connection that asks, and its head; probes hang up before they ask.
     pub async fn asked(&self) -> (TcpStream, String) {
         let asked = async {
@@ -125,6 +130,14 @@ impl Bare {
         };
         timeout(DEADLINE, asked).await.expect("it is asked in time")
     }
+}
+
+/// Lets nobody else connect until the next is accepted: one waits already, and the kernel keeps no second.
+pub async fn fill(Bare(listener): &Bare) -> TcpStream {
+    rustix::net::listen(listener, 0).expect("it listens");
+    while listener.accept().now_or_never().is_some() {}
+    let address = listener.local_addr().expect("it is bound");
+    TcpStream::connect(address).await.expect("there is a place")
 }
 
 /// Reads a head, byte by byte so that nothing behind it is taken; empty if the other side hangs up.
