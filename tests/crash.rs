@@ -1,5 +1,6 @@
 //! The program as a whole: how it ends, on request and without warning, and what it tells of services that fail.
 
+mod drain;
 mod load;
 
 use std::{net::TcpListener, time::Duration};

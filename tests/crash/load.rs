@@ -72,31 +72,38 @@ impl Load {
         format!("/{}{end}", self.number.fetch_add(1, Relaxed))
     }
 
-    /// Asks once; whether there was an answer. One that begins must come whole.
-    async fn ask(&self, kept: &mut Kept, end: &str) -> bool {
+    /// Asks once; whether the answer says that it is the last. One that begins must come whole.
+    async fn ask(&self, kept: &mut Kept, end: &str) -> hyper::Result<bool> {
         let target = self.target(end);
         let request = kept
             .ask("POST", &self.served.path(&target))
             .body(whole(vec![b'x'; BODY]));
         match kept.send(request.unwrap()).await {
             Ok(answer) => {
+                let closes = answer.headers().get("connection");
+                let is_last = closes.is_some_and(|value| value == "close");
+                assert!(!is_last || self.told.load(Relaxed), "{answer:?}");
                 let said = read(answer).await;
                 assert_eq!(said, format!("{target} {BODY}"));
                 self.answered.lock().unwrap().insert(target);
-                true
+                Ok(is_last)
             }
             Err(error) => {
                 assert!(self.told.load(Relaxed), "{error:?}");
                 let how = format!("{error:?}");
                 self.refused.lock().unwrap().insert(target, how);
-                false
+                Err(error)
             }
         }
     }
 
     /// Asks on one connection until it is told to leave it.
     async fn keep(self: Arc<Self>, mut kept: Kept) {
-        while self.ask(&mut kept, "").await {}
+        let mut is_last = false;
+        while let Ok(closes) = self.ask(&mut kept, "").await {
+            assert!(!is_last, "answered after the last answer");
+            is_last = closes;
+        }
     }
 
     /// Asks on a new connection each time until there is none to be had.
@@ -106,7 +113,7 @@ impl Load {
                 Ok(kept) => kept,
                 Err(error) => return assert!(self.told.load(Relaxed), "{error:?}"),
             };
-            if !self.ask(&mut kept, "").await {
+            if self.ask(&mut kept, "").await.is_err() {
                 return;
             }
         }
@@ -115,10 +122,11 @@ impl Load {
     /// Has asked before the end, and is answered during it: whole, and over HTTP/1.1 as the last on its connection.
     async fn wait(self: Arc<Self>, way: Way) {
         let mut kept = self.served.connect(way).await.unwrap();
-        assert!(self.ask(&mut kept, "/held").await, "it is finished");
+        let is_last = self.ask(&mut kept, "/held").await.expect("it is finished");
+        assert_eq!(is_last, !way.is_http2(), "and says so");
         // Over HTTP/2 what was sent before the client had heard of the end is taken (RFC 9113, section 6.8): one more.
-        let taken = self.ask(&mut kept, "").await;
-        let is_last = !taken || way.is_http2() && !self.ask(&mut kept, "").await;
+        let taken = self.ask(&mut kept, "").await.is_ok();
+        let is_last = !taken || way.is_http2() && self.ask(&mut kept, "").await.is_err();
         assert!(is_last, "and nothing more taken");
     }
 
@@ -189,7 +197,7 @@ async fn read(answer: Response<Incoming>) -> String {
 }
 
 /// Waits until nothing is accepted any more.
-async fn closed(address: SocketAddr) {
+pub(super) async fn closed(address: SocketAddr) {
     let refused = async { while TcpStream::connect(address).await.is_ok() {} };
     timeout(DEADLINE, refused).await.expect("it takes no more");
 }
