@@ -2,35 +2,18 @@
 
 use futures_util::stream;
 use http_body::Frame;
-use http_body_util::{Full, StreamBody};
+use http_body_util::StreamBody;
 use hyper::Request;
 use tokio::io::AsyncRead;
 
 use super::*;
 use crate::support::{
-    Reply, client as sender, kit::Kit, long, service::Answer, tls::Localhost, until,
+    client as sender, client::scraped, kit::Kit, long, service::Answer, tls::Localhost, until,
 };
-
-async fn metrics(admin: SocketAddr) -> Reply {
-    let request = Request::get("/metrics").header("host", admin.to_string());
-    sender::send(admin, request.body(Full::default()).unwrap()).await
-}
 
 /// Waits until this line is among the metrics.
 async fn counted(gateway: &Gateway, line: &str) {
     scraped(gateway.admin, line).await;
-}
-
-/// The same, of a gateway that may be ending.
-async fn scraped(admin: SocketAddr, line: &str) {
-    let mut text = String::new();
-    let look = async {
-        while !text.lines().any(|one| one == line) {
-            text = metrics(admin).await.text().to_owned();
-        }
-    };
-    let late = timeout(DEADLINE, look).await;
-    assert!(late.is_ok(), "{line} is missing in\n{text}");
 }
 
 fn ended(end: &str, count: usize) -> String {

@@ -119,6 +119,21 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// Waits until this line is among the metrics that operators see at this address; all of them.
+pub async fn scraped(admin: SocketAddr, line: &str) -> String {
+    let mut text = String::new();
+    let look = async {
+        while !text.lines().any(|one| one == line) {
+            let request = Request::get("/metrics").header("host", admin.to_string());
+            let reply = send(admin, request.body(Full::default()).expect("a request")).await;
+            text = reply.text().to_owned();
+        }
+    };
+    let late = timeout(DEADLINE, look).await;
+    assert!(late.is_ok(), "{line} is missing in\n{text}");
+    text
+}
+
 /// A request of each kind, as browsers and programs send it.
 pub fn sample(intent: Intent) -> (&'static str, Vec<(&'static str, &'static str)>) {
     let socket = [

@@ -276,6 +276,12 @@ async fn a_session_has_so_many_websockets_and_no_more() {
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     let code = "\r\nsession-gateway-code: too_many_sockets\r\n";
     assert!(refused.contains(code), "{refused}");
+    // Another session has its own.
+    let other = gateway.runs().await;
+    let (mut beside, mut switched_beside) = tunnel(&gateway, &service, other).await;
+    beside.write_all(&[0x81, 0x80, 0, 0, 0, 0]).await.unwrap();
+    let mut frame = [0; 6];
+    switched_beside.read_exact(&mut frame).await.unwrap();
     drop((client, switched));
     none_open(&gateway, id).await;
     tunnel(&gateway, &service, id).await;
