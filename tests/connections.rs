@@ -13,7 +13,11 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
-use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConnection, HandshakeKind,
+    pki_types::ServerName,
+    version::{TLS12, TLS13},
+};
 use session_gateway::session::SessionId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,7 +34,7 @@ use crate::support::{
     kept::nothing,
     raw,
     service::text,
-    tls::{certificate, client, connect, settings},
+    tls::{Localhost, certificate, client, connect, settings},
 };
 
 async fn http2(gateway: &Gateway) -> Kept {
@@ -80,6 +84,78 @@ async fn tls_serves_both_versions_of_http_with_the_certificate_of_the_host() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// The certificate shown, by the names that are in it.
+async fn shown(gateway: &Gateway, config: rustls::ClientConfig, name: &'static str) -> Vec<String> {
+    let outcome = connect(gateway.address, &Arc::new(config), name).await;
+    let error = outcome.expect_err("none is for this name");
+    let error = error.into_inner().expect("it is of TLS");
+    match error.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::NotValidForNameContext { presented, .. },
+        )) => presented.clone(),
+        _ => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_no_name_or_an_unknown_one_is_shown_the_first_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let trusted = ["localhost", "a.localhost"].map(|name| certificate(folder.path(), name));
+    let files = [
+        settings(folder.path(), "localhost", "a"),
+        settings(folder.path(), "a.localhost", "b"),
+    ]
+    .concat();
+    let service = Service::echo().await;
+    let gateway = Gateway::with(service.address, &strs(&files));
+    for version in [&TLS12, &TLS13] {
+        for (name, says_name) in [
+            ("unknown.localhost", true),
+            ("unknown.localhost", false),
+            ("a.localhost.evil.test", true),
+            ("127.0.0.1", true),
+        ] {
+            let both = [&trusted[0], &trusted[1]];
+            let mut config = client(&both, &[version], &["h2"]);
+            config.enable_sni = says_name;
+            let names = shown(&gateway, config, name).await;
+            assert_eq!(names, [r#"DnsName("localhost")"#], "{name}, {says_name}");
+        }
+    }
+    // Who says no name and would take what is shown.
+    let mut config = client(&[&trusted[0]], &[&TLS13], &["h2"]);
+    config.enable_sni = false;
+    let stream = connect(gateway.address, &Arc::new(config), "localhost").await;
+    stream.unwrap();
+}
+
+/// A request that somebody repeats would start sessions: none is taken before the handshake has ended.
+#[tokio::test]
+async fn no_early_data_is_taken() {
+    let (service, localhost) = (Service::echo().await, Localhost::new());
+    let gateway = Gateway::with(service.address, &strs(&localhost.settings()));
+    let mut config = client(&[&localhost.trusted], &[&TLS13], &["http/1.1"]);
+    config.enable_early_data = true;
+    let config = Arc::new(config);
+    for (round, kind) in [HandshakeKind::Full, HandshakeKind::Resumed]
+        .into_iter()
+        .enumerate()
+    {
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut next = ClientConnection::new(Arc::clone(&config), name).unwrap();
+        assert!(next.early_data().is_none(), "a ticket allows it, {round}");
+        let stream = connect(gateway.address, &config, "localhost").await;
+        let stream = stream.unwrap();
+        let tls = stream.get_ref().1;
+        assert_eq!(tls.handshake_kind(), Some(kind));
+        assert!(!tls.is_early_data_accepted());
+        let base = "https://localhost".to_owned();
+        let mut kept = Kept::on(stream, false, base).await.unwrap();
+        // So that a ticket arrives.
+        assert_eq!(kept.get("/nothing").await.unwrap().status, 404);
+    }
 }
 
 /// Browsers cut cookies into crumbs on HTTP/2 (RFC 9113 section 8.2.3); a service sees one line of any length.

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use rustls::{ClientConnection, pki_types::ServerName};
-
 use super::*;
-use crate::support::{kit::Kit, tls::Localhost};
+use crate::support::kit::Kit;
 
 #[tokio::test]
 async fn a_balancer_that_is_trusted_says_who_comes() {
