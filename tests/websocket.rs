@@ -1,5 +1,6 @@
 //! Websockets: bytes pass as they are, both ways, and each end is passed on.
 
+mod early;
 mod ends;
 mod memory;
 
@@ -44,14 +45,19 @@ impl Switching {
 
     async fn next(&self) -> TcpStream {
         let (mut stream, _) = self.asked().await;
-        let accept = derive_accept_key(KEY.as_bytes());
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
-             sec-websocket-accept: {accept}\r\nsec-websocket-protocol: vite-hmr\r\n\r\n\u{2}\u{5}early"
-        );
+        let answer = switch() + "\u{2}\u{5}early";
         stream.write_all(answer.as_bytes()).await.unwrap();
         stream
     }
+}
+
+/// The answer to [`handshake`].
+fn switch() -> String {
+    let accept = derive_accept_key(KEY.as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+         sec-websocket-accept: {accept}\r\nsec-websocket-protocol: vite-hmr\r\n\r\n"
+    )
 }
 
 fn handshake(gateway: &Gateway, path: &str) -> String {
