@@ -2,6 +2,7 @@
 
 mod early;
 mod ends;
+mod matrix;
 mod memory;
 
 use std::net::SocketAddr;

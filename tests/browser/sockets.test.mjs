@@ -6,23 +6,35 @@ import { createRequire } from 'node:module';
 
 import { withGateway } from './harness.mjs';
 import { echo } from './services.mjs';
+import { NAME, pem } from './tls.mjs';
 
 // By `require`, which alone looks where NODE_PATH says.
 const WebSocket = createRequire(import.meta.url)('ws');
 
 const LARGEST = 64 << 20;
 
-/** A test of the echo. `open` gives an open websocket of its session. */
+/** A test of the echo, over plain TCP and over TLS. `open` gives an open websocket of its session. */
 function sockets(name, play) {
-  withGateway(name, { settings: echo }, ({ gateway, end }) => {
-    const open = async (options = { perMessageDeflate: false }) => {
-      const url = gateway.at('vscode/').replace(/^http/, 'ws');
-      const socket = new WebSocket(url, { maxPayload: 2 * LARGEST, ...options });
-      await once(socket, 'open');
-      return socket;
-    };
-    return play({ open, end });
-  });
+  for (const isEncrypted of [false, true]) {
+    withGateway(isEncrypted ? `${name}, over TLS` : name, { settings: echo, isEncrypted }, ({ gateway, end }) => {
+      const open = async (options = { perMessageDeflate: false }) => {
+        const url = gateway.at('vscode/').replace(/^http/, 'ws');
+        const trust = isEncrypted && { ca: pem, servername: NAME, lookup };
+        const socket = new WebSocket(url, { maxPayload: 2 * LARGEST, ...trust, ...options });
+        await once(socket, 'open');
+        assert.equal(socket._socket.encrypted === true, isEncrypted);
+        return socket;
+      };
+      return play({ open, end });
+    });
+  }
+}
+
+/** Finds the public name on this machine. */
+function lookup(name, { all }, found) {
+  assert.equal(name, NAME);
+  if (all) found(null, [{ address: '127.0.0.1', family: 4 }]);
+  else found(null, '127.0.0.1', 4);
 }
 
 async function echoed(socket, message) {
