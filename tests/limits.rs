@@ -18,7 +18,7 @@ async fn ask(gateway: &Gateway, id: SessionId, intent: Intent) -> Reply {
 
 /// What a program is told: by which limit, and what would help, with a time to come back.
 #[track_caller]
-fn limited(reply: &Reply, status: StatusCode, code: &str) -> String {
+pub(crate) fn limited(reply: &Reply, status: StatusCode, code: &str) -> String {
     assert_eq!((reply.status, reply.code().as_str()), (status, code));
     let after: u64 = reply.header("retry-after").parse().expect("seconds");
     assert!((1..=60).contains(&after), "{after}");

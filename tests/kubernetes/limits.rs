@@ -9,60 +9,73 @@ use kube::api::{Api, ListParams};
 use session_gateway::session::SessionId;
 use uuid::Uuid;
 
-use crate::support::{
-    cluster::{API, Relay},
-    long,
+use crate::{
+    limits::limited,
+    resolver::{Platform, Says, plan},
+    support::{
+        Reply,
+        cluster::{API, Relay},
+        long,
+    },
 };
 
-/// Three replicas start one user's sessions at once. Each counts what the others have started, and so does one that
-/// has started none.
+/// A limit, the code of who has reached it, and how many users ask.
+const LIMITS: [(&str, &str, usize); 2] = [
+    ("sessions_per_user", "sessions_of_user", 1),
+    ("sessions", "sessions", 5),
+];
+
+/// Three replicas start sessions at once. Each counts what the others have started, and so does one that has started
+/// none.
 #[tokio::test]
 async fn three_replicas_overshoot_a_limit_by_three_at_most() {
+    for (limit, code, users) in LIMITS {
+        let users: Vec<_> = (0..users).map(|_| Uuid::new_v4().to_string()).collect();
+        is_overshot_by_three_at_most(limit, code, &users).await;
+    }
+}
+
+/// Apart from other tests, whose sessions would count as well.
+async fn is_overshot_by_three_at_most(limit: &str, code: &str, users: &[String]) {
     let (most, asked) = if long() { (20, 90) } else { (4, 15) };
-    let user = Uuid::new_v4();
-    let (user_set, most_set) = (
-        format!("user.id={user}"),
-        format!("spawn.limits.sessions_per_user={most},spawn.concurrent=10"),
-    );
-    let settings = [user_set.as_str(), most_set.as_str()];
-    let first = Relay::new().await;
+    let platform = Platform::new().await;
+    let ids: Vec<_> = (0..=asked).map(|_| SessionId::random()).collect();
+    for (&id, user) in ids.iter().zip(users.iter().cycle()) {
+        platform.says(id, Says::Text(200, plan("7", user).to_string()));
+    }
+    let limits = format!("spawn.limits.{limit}={most},spawn.concurrent=10");
+    let resolver = platform.setting();
+    let settings = [limits.as_str(), &resolver];
+    let first = Relay::apart().await;
     let others = [first.another().await, first.another().await];
     let gateways = [
         first.gateway(&settings).await,
         others[0].gateway(&settings).await,
         others[1].gateway(&settings).await,
     ];
-    let starts = (0..asked).map(|number| {
-        let (gateway, id) = (&gateways[number % 3], SessionId::random());
-        async move {
-            let reply = gateway.send("GET", &format!("/{id}/chat/"), API).await;
-            match reply.status {
-                StatusCode::OK => true,
-                status => {
-                    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{reply:?}");
-                    assert_eq!(reply.code(), "too_many_sessions");
-                    assert!(reply.text().contains("sessions_of_user"), "{reply:?}");
-                    false
-                }
-            }
-        }
+    let refused = |reply: &Reply| {
+        let by = limited(reply, StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions");
+        assert_eq!(by, code);
+    };
+    let starts = ids[..asked].iter().enumerate().map(|(number, id)| {
+        let gateway = &gateways[number % 3];
+        async move { gateway.send("GET", &format!("/{id}/chat/"), API).await }
     });
-    let run = join_all(starts).await.into_iter().filter(|runs| *runs);
-    let run = run.count();
-    assert!((most..=most + 3).contains(&run), "{run} of {most}");
+    let replies = join_all(starts).await;
+    let (run, not): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 200);
+    not.into_iter().for_each(refused);
+    let run = run.len();
+    assert!((most..=most + 3).contains(&run), "{limit}: {run} of {most}");
     let pods: Api<Pod> = Api::all(first.client.clone());
-    let of_user = ListParams::default().labels(&format!("dev-session/user-id={user}"));
-    let pods = pods.list(&of_user).await.expect("a list").items.len();
+    let theirs = format!("dev-session/user-id in ({})", users.join(","));
+    let theirs = ListParams::default().labels(&theirs);
+    let pods = pods.list(&theirs).await.expect("a list").items.len();
     assert_eq!(pods, run, "and nothing runs that was refused");
     let late = first.another().await;
     let gateway = late.gateway(&settings).await;
-    let id = SessionId::random();
-    let reply = gateway.send("GET", &format!("/{id}/chat/"), API).await;
-    assert_eq!(
-        reply.code(),
-        "too_many_sessions",
-        "it has read whose they are"
-    );
+    let path = format!("/{}/chat/", ids[asked]);
+    // It has read whose they are.
+    refused(&gateway.send("GET", &path, API).await);
     let writes = late.writes().await;
     assert!(writes.is_empty(), "{writes:#?}");
 }
