@@ -16,9 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{Method, Request, Response};
-use http_body_util::Full;
-use hyper::{server::conn::http1, service::service_fn};
+use http_body_util::{Either, Full, StreamBody};
+use hyper::{body::Frame, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -313,7 +314,8 @@ impl Relay {
     }
 }
 
-/// Serves a port of all pods; answers with what `tell` makes of the address and the path that were asked.
+/// Serves a port of all pods; answers with what `tell` makes of the address and the path that were asked. The answer to
+/// `.../held` does not end by itself.
 pub async fn pods(tell: impl Fn(IpAddr, &str) -> String + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
@@ -322,8 +324,16 @@ pub async fn pods(tell: impl Fn(IpAddr, &str) -> String + Clone + Send + 'static
             let local = stream.local_addr().expect("it is connected").ip();
             let tell = tell.clone();
             let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let text = tell(local, request.uri().path());
-                async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text)))) }
+                let path = request.uri().path();
+                let text = Bytes::from(tell(local, path));
+                let body = if path.ends_with("/held") {
+                    let first = Ok::<_, Infallible>(Frame::data(text));
+                    let held = stream::iter([first]).chain(stream::pending());
+                    Either::Right(StreamBody::new(held))
+                } else {
+                    Either::Left(Full::new(text))
+                };
+                async move { Ok::<_, Infallible>(Response::new(body)) }
             });
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
         }
