@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use session_gateway::session::{Intent, SessionId};
 use tempfile::tempdir;
+use tokio::net::TcpSocket;
 
 use crate::support::{
     Reply, Service,
@@ -130,14 +131,14 @@ fn folder(data: &Path, id: SessionId) -> PathBuf {
     data.join("sessions").join(id.to_string())
 }
 
-async fn ask(gateway: &Serve, id: SessionId, intent: Intent) -> Reply {
+pub(crate) async fn ask(gateway: &Serve, id: SessionId, intent: Intent) -> Reply {
     let (method, headers) = crate::support::sample(intent);
     let path = format!("/{id}/preview/");
     gateway.send(method, &path, &headers).await
 }
 
 /// The reason that a program is given for a session that failed.
-fn reason(reply: &Reply) -> String {
+pub(crate) fn reason(reply: &Reply) -> String {
     assert_eq!(
         (reply.status, reply.code().as_str()),
         (StatusCode::SERVICE_UNAVAILABLE, "session_failed")
@@ -180,13 +181,10 @@ async fn a_session_is_made_from_what_the_platform_says() {
     }
 }
 
-#[tokio::test]
-async fn a_project_that_is_not_there_is_not_found_and_nothing_is_made_of_it() {
-    let (data, platform) = (tempdir().unwrap(), Platform::new().await);
-    let gateway = gateway(data.path(), platform.setting(), &[]);
-    let id = SessionId::random();
+/// Asks in every way for a session of a project that is not there.
+pub(crate) async fn is_not_found(gateway: &Serve, id: SessionId) {
     for intent in Intent::ALL {
-        let reply = ask(&gateway, id, intent).await;
+        let reply = ask(gateway, id, intent).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{intent:?}");
         assert_eq!(reply.header("session-gateway-code"), "no_such_project");
         assert_eq!(reply.header("retry-after"), "");
@@ -208,6 +206,14 @@ async fn a_project_that_is_not_there_is_not_found_and_nothing_is_made_of_it() {
             "{path}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_project_that_is_not_there_is_not_found_and_nothing_is_made_of_it() {
+    let (data, platform) = (tempdir().unwrap(), Platform::new().await);
+    let gateway = gateway(data.path(), platform.setting(), &[]);
+    let id = SessionId::random();
+    is_not_found(&gateway, id).await;
     assert!(!folder(data.path(), id).exists());
     let asked = platform.asked(&path(id));
     assert!((1..=2).contains(&asked), "asked {asked} times");
@@ -225,7 +231,7 @@ async fn a_project_that_is_not_there_is_not_found_and_nothing_is_made_of_it() {
 }
 
 /// What is no answer: what the platform says, and what of it people are told.
-fn failures() -> Vec<(Says, &'static str)> {
+pub(crate) fn failures() -> Vec<(Says, &'static str)> {
     let text = |status, body: &str| Says::Text(status, body.to_owned());
     let long =
         json!({ "project": { "id": "7", "name": "x".repeat(100_000) }, "user": { "id": "42" } });
@@ -303,12 +309,17 @@ async fn without_an_answer_the_defaults_count_if_that_is_said() {
     assert_eq!(gateway.log.count("the resolver says nothing of use"), 1);
 }
 
-#[tokio::test]
-async fn a_platform_that_is_down_is_no_answer() {
-    // A port that nothing listens on, kept free of others by being bound.
-    let closed = tokio::net::TcpSocket::new_v4().unwrap();
+/// A port that nothing listens on, kept free of others by being bound, and the setting by which a gateway asks there.
+pub(crate) fn down() -> (TcpSocket, String) {
+    let closed = TcpSocket::new_v4().unwrap();
     closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let setting = format!("resolver.url=http://{}", closed.local_addr().unwrap());
+    (closed, setting)
+}
+
+#[tokio::test]
+async fn a_platform_that_is_down_is_no_answer() {
+    let (_closed, setting) = down();
     let data = tempdir().unwrap();
     let refusing = gateway(data.path(), setting.clone(), &[]);
     let id = SessionId::random();
