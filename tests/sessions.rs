@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 
 use crate::support::{DEADLINE, serve::Serve};
@@ -10,7 +10,7 @@ use crate::support::{DEADLINE, serve::Serve};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_session-gateway");
 
 const ONE: &str = "3f2b8c1e-5d4a-4c6b-9e7f-0a1b2c3d4e5f";
-const TWO: &str = "5d4a3f2b-8c1e-4c6b-9e7f-0a1b2c3d4e5f";
+pub(crate) const TWO: &str = "5d4a3f2b-8c1e-4c6b-9e7f-0a1b2c3d4e5f";
 
 /// Gives each request the next of `answers` (a status and a body) and returns the request lines.
 fn api(answers: Vec<(&'static str, String)>) -> (SocketAddr, JoinHandle<Vec<String>>) {
@@ -49,6 +49,22 @@ pub(crate) fn sessions(admin: SocketAddr, arguments: &[&str]) -> Output {
         .args(["--admin", &admin.to_string()])
         .output()
         .expect("the program can be started")
+}
+
+/// Runs `sessions watch`, which does not end by itself; its lines as they come.
+pub(crate) fn watch(
+    admin: SocketAddr,
+    arguments: &[&str],
+) -> (Child, impl Iterator<Item = String> + use<>) {
+    let mut child = Command::new(PROGRAM)
+        .args(["sessions", "watch", "--admin", &admin.to_string()])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program can be started");
+    let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    (child, lines.map_while(Result::ok))
 }
 
 fn session(id: &str) -> String {
@@ -256,22 +272,11 @@ fn what_changes_is_watched_as_it_changes() {
     let data = tempfile::tempdir().unwrap();
     let gateway = Serve::start(data.path(), &settings());
     let (admin, id) = (gateway.admin, gateway.id.to_string());
-    let watch = |arguments: &[&str]| {
-        let mut child = Command::new(PROGRAM)
-            .args(["sessions", "watch", "--admin", &admin.to_string()])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program can be started");
-        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        (child, lines.map_while(Result::ok))
-    };
-    let (all, mut lines) = watch(&[]);
+    let (all, mut lines) = watch(admin, &[]);
     let heads = lines.next().expect("a line");
     assert_eq!(heads.split_whitespace().next(), Some("ID"));
-    let (one, mut documents) = watch(&[&id, "-o", "json"]);
-    let (other, others) = watch(&[ONE, "-o", "json"]);
+    let (one, mut documents) = watch(admin, &[&id, "-o", "json"]);
+    let (other, others) = watch(admin, &[ONE, "-o", "json"]);
     let mut states = Vec::new();
     let mut until = |state: &str| {
         for line in documents.by_ref() {

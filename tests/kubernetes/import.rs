@@ -18,10 +18,10 @@ const CHART: &str = concat!(
     "/deploy/charts/dev-session-template"
 );
 /// Sessions of the chart are none of a gateway's business, unused or not.
-const SETTINGS: &str = "image.tag=test,idle.after=2s,idle.countdown=1s";
+pub(super) const SETTINGS: &str = "image.tag=test,idle.after=2s,idle.countdown=1s";
 
 /// Installs a session with Ingress objects, as the platform did.
-fn install(relay: &Relay, id: SessionId, more: &[&str]) {
+pub(super) fn install(relay: &Relay, id: SessionId, more: &[&str]) {
     let [preview, chat, vscode] = relay.ports();
     let mut words = vec![
         "install".to_owned(),
