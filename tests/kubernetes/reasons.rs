@@ -1,11 +1,13 @@
 //! Why a session is not there: its page and `explain` say it in the cluster's words, within two seconds of when the
 //! cluster knows it. How long each took is printed.
 
+mod waits;
+
 use std::time::Duration;
 
 use futures_util::{StreamExt, future::BoxFuture, stream};
-use k8s_openapi::api::core::v1::{ConfigMap, Event};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::PostParams;
 use serde_json::json;
 use session_gateway::session::SessionId;
 use tokio::{net::TcpSocket, time::sleep};
@@ -102,10 +104,11 @@ async fn whatever_keeps_a_start_from_its_end_is_on_the_page_and_explained_in_sec
 async fn say(relay: &Relay, id: SessionId, reason: &str, message: &str) {
     let events = relay.within::<Event>(&id.to_string());
     let now = k8s_openapi::jiff::Timestamp::now().to_string();
-    let (kind, name, weight) = if reason == "FailedBinding" {
-        (CLAIM, format!("dev-session-{id}-workspace"), "Normal")
-    } else {
-        ("Pod", format!("dev-session-{id}"), "Warning")
+    let (kind, name, weight) = match reason {
+        "FailedBinding" | "WaitForFirstConsumer" => {
+            (CLAIM, format!("dev-session-{id}-workspace"), "Normal")
+        }
+        _ => ("Pod", format!("dev-session-{id}"), "Warning"),
     };
     let event = json!({
         "metadata": { "generateName": "said-" },
@@ -248,53 +251,6 @@ async fn an_eviction_is_told_until_a_request_starts_the_session_again() {
             .await;
         assert!(!explained.text().contains("evicted"), "{explained:?}");
     }
-}
-
-/// A start that waits for the end of a namespace says so, and goes on when it is gone.
-#[tokio::test]
-async fn an_old_namespace_that_does_not_go_is_what_a_start_says_it_waits_for() {
-    let relay = Relay::new().await;
-    let gateway = relay.gateway(&["spawn.hold=60s"]).await;
-    let id = SessionId::random();
-    starts(&gateway, id).await;
-    // As long as this is there, so is the namespace.
-    let maps = relay.within::<ConfigMap>(&id.to_string());
-    let held = json!({ "metadata": { "name": "held", "finalizers": ["cluster.test/held"] } });
-    let held: ConfigMap = serde_json::from_value(held).expect("one");
-    maps.create(&PostParams::default(), &held)
-        .await
-        .expect("it is made");
-    let namespaces = relay.namespaces();
-    let now = DeleteParams::default();
-    namespaces
-        .delete(&id.to_string(), &now)
-        .await
-        .expect("it is deleted");
-    until_told(&gateway, id, |state| {
-        !["running", "stopping"].contains(&state)
-    })
-    .await;
-    let told = Told {
-        page: "chat/",
-        on_page: &["<li class=\"now\" data-stage=\"former\""],
-        explained: &["\"summary\":\"What ran of it before has ended\""],
-    };
-    let fact = std::future::ready(());
-    told.in_time(&gateway, id, "a namespace that is being deleted", fact)
-        .await;
-    let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-    let params = PatchParams::default();
-    maps.patch("held", &params, &free)
-        .await
-        .expect("it is freed");
-    // The namespace's end alone takes the cluster a quarter of a minute.
-    until("it is made anew", || async {
-        let found = namespaces.get_opt(&id.to_string()).await;
-        let made = found.expect("an answer");
-        made.is_some_and(|made| made.metadata.deletion_timestamp.is_none())
-    })
-    .await;
-    until_told(&gateway, id, |state| state == "running").await;
 }
 
 #[tokio::test]
