@@ -1,7 +1,7 @@
 //! Sessions that nobody uses: several gateways announce their stops, see to them, and take them back. Apart from other
 //! tests, whose sessions they would stop as well.
 
-mod moment;
+pub(crate) mod moment;
 
 use futures_util::{SinkExt, StreamExt};
 use jiff::{SignedDuration, Timestamp};
@@ -34,7 +34,7 @@ async fn told(gateway: &Serve, id: SessionId) -> Value {
 }
 
 /// Waits until a gateway says that the session will be stopped; returns when.
-async fn until_announced(gateway: &Serve, id: SessionId) -> Timestamp {
+pub(crate) async fn until_announced(gateway: &Serve, id: SessionId) -> Timestamp {
     let begun = Instant::now();
     loop {
         let told = told(gateway, id).await;

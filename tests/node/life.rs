@@ -12,15 +12,20 @@ use session_gateway::session::SessionId;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{IMAGE, put};
-use crate::support::{
-    DEADLINE, client,
-    cluster::{API, Relay},
-    serve::Serve,
-    told::{CLAIM, Told, event_says, pod_says},
+use crate::{
+    kubernetes::idle::{moment::Aim, until_announced},
+    support::{
+        DEADLINE, client,
+        cluster::{API, Relay},
+        serve::Serve,
+        told::{CLAIM, Told, event_says, pod_says},
+    },
 };
 
 /// Sessions at once, and how often each of them is stopped.
 const ROUNDS: (usize, usize) = (5, 4);
+/// How long a session lives after a request, by the times of that test.
+const LIFE: Duration = Duration::from_secs(3);
 
 /// Waits until a session is stopped for want of use, which must have been announced. To ask is no use of it.
 async fn until_stopped(gateway: &Serve, id: SessionId) {
@@ -39,23 +44,60 @@ async fn until_stopped(gateway: &Serve, id: SessionId) {
     }
 }
 
+/// The session's pod.
+async fn uid(relay: &Relay, id: SessionId) -> Option<String> {
+    relay.pod(id).await.metadata.uid
+}
+
+/// Reads a file at all gateways at the very moment at which the session is to be stopped. Returns whether it was.
+async fn is_stopped_under_requests(
+    (relay, gateways): (&Relay, &[Serve; 3]),
+    id: SessionId,
+    (file, text): (&str, &str),
+    aim: &mut Aim,
+) -> bool {
+    let before = uid(relay, id).await;
+    aim.reached(until_announced(&gateways[1], id).await).await;
+    let reads = gateways.iter().map(|one| one.send("GET", file, API));
+    for read in join_all(reads).await {
+        assert_eq!((read.status.as_u16(), read.text()), (200, text));
+    }
+    // Whichever pod has answered, nobody stops it now.
+    let used = uid(relay, id).await;
+    sleep(LIFE / 2).await;
+    assert_eq!(uid(relay, id).await, used, "{id} was stopped after its use");
+    aim.next(used != before);
+    used != before
+}
+
 #[tokio::test]
 async fn a_session_that_nobody_uses_is_stopped_and_comes_back_with_its_files_twenty_times() {
     // Apart from the sessions of other tests, which would be stopped as well.
     let relay = Relay::apart().await;
-    let idle = ["idle.after=1s,idle.countdown=2s"];
-    let gateway = relay.gateway(&[&IMAGE[..], &idle].concat()).await;
+    let (second, third) = (relay.another().await, relay.another().await);
+    let settings = [&IMAGE[..], &["idle.after=1s,idle.countdown=2s"]].concat();
+    let gateways = [
+        relay.gateway(&settings).await,
+        second.gateway(&settings).await,
+        third.gateway(&settings).await,
+    ];
     let begun = Instant::now();
     let (sessions, rounds) = ROUNDS;
-    join_all((0..sessions).map(async |session| {
+    let stopped = join_all((0..sessions).map(async |session| {
         let id = SessionId::random();
         let file = |round: usize| format!("/{id}/chat/files/note-{round}");
         let text = |round: usize| format!("round {round} of session {session}");
+        let (mut aim, mut stopped) = (Aim::of(session), 0);
         for round in 0..rounds {
-            let written = put(&gateway, &file(round), text(round)).await;
+            let gateway = &gateways[round % 3];
+            let (note, says) = (file(round), text(round));
+            let written = put(gateway, &note, says.clone()).await;
             assert!(written < 300, "{written}");
-            let before = relay.pod(id).await.metadata.uid;
-            until_stopped(&gateway, id).await;
+            let all = (&relay, &gateways);
+            let was = is_stopped_under_requests(all, id, (&note, &says), &mut aim).await;
+            stopped += usize::from(was);
+            let before = uid(&relay, id).await;
+            until_stopped(gateway, id).await;
             let pods = relay.within::<Pod>(&relay.namespace(id));
             let pods = pods.list(&ListParams::default()).await.expect("a list");
             assert!(pods.items.is_empty(), "{pods:#?}");
@@ -63,13 +105,20 @@ async fn a_session_that_nobody_uses_is_stopped_and_comes_back_with_its_files_twe
                 let read = gateway.send("GET", &file(earlier), API).await;
                 assert_eq!((read.status.as_u16(), read.text()), (200, &*text(earlier)));
             }
-            assert_ne!(relay.pod(id).await.metadata.uid, before);
+            assert_ne!(uid(&relay, id).await, before);
         }
-    }))
-    .await;
+        stopped
+    }));
+    let stopped: usize = stopped.await.into_iter().sum();
     let took = begun.elapsed().as_secs_f64();
     let count = sessions * rounds;
-    eprintln!("measured: {count} stops for want of use and returns with all files in {took:.1} s");
+    assert!(
+        0 < stopped && stopped < count,
+        "{stopped} of {count}: not at that very moment"
+    );
+    eprintln!(
+        "measured: {count} stops for want of use and returns with all files in {took:.1} s, {stopped} more under requests"
+    );
 }
 
 /// What a start meets, by which words the cluster is known to know it, and the code and the words that are to be shown.
