@@ -33,7 +33,7 @@ async fn started(data: &Path, settings: &str) -> (Serve, SessionId) {
     (gateway, id)
 }
 
-async fn status(gateway: &Serve, id: SessionId) -> Value {
+pub(crate) async fn status(gateway: &Serve, id: SessionId) -> Value {
     let reply = gateway.send("GET", &format!("/{id}/-/status"), API).await;
     serde_json::from_slice(&reply.body).expect("a status")
 }

@@ -10,6 +10,7 @@
     reason = "tests spawn on their own runtime, and fail by panicking"
 )]
 
+mod activity;
 mod admin;
 mod age;
 mod config;

@@ -191,6 +191,26 @@ mod tests {
         assert!(windows.iter().flatten().all(|worked| !worked));
     }
 
+    /// No websocket: one request, whose answer comes bit by bit. That is use as long as it is under way, as of any
+    /// request, and by what comes over it nobody could tell.
+    #[test]
+    fn the_answer_of_a_chat_is_no_work_but_a_request() {
+        let text = include_str!("../../tests/activity/chat-answer.txt");
+        let rule = InputRule {
+            output: true,
+            ..InputRule::default()
+        };
+        assert_eq!(recorded(text, rule), []);
+        let asked = text.lines().filter(|line| line.contains(" up r "));
+        assert_eq!(asked.count(), 1);
+        assert!(text.lines().skip(1).all(|line| line.contains(" down b ")));
+        let streams = [Activity::Requests, Activity::Open, Activity::Input(rule)];
+        assert_eq!(
+            streams.map(Activity::of_streams),
+            [(true, None), (false, None), (true, Some(rule))]
+        );
+    }
+
     #[test]
     fn of_each_window_the_first_frames_are_spared_and_each_other_is_counted_once() {
         let mut spell = Spell::default();

@@ -8,7 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use serde_json::Value;
 use session_gateway::session::SessionId;
-use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio::{
+    net::TcpSocket,
+    time::{Duration, Instant, sleep, timeout},
+};
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use super::{
@@ -16,10 +19,13 @@ use super::{
     shape::starts,
     traffic::{Socket, open, sockets},
 };
-use crate::support::{
-    DEADLINE,
-    cluster::{API, ASSET, NAVIGATION, Relay},
-    serve::Serve,
+use crate::{
+    activity,
+    support::{
+        DEADLINE,
+        cluster::{API, ASSET, NAVIGATION, Relay},
+        serve::Serve,
+    },
 };
 
 /// Sessions are looked for four times in the idle time.
@@ -239,4 +245,16 @@ async fn whoever_says_so_keeps_a_session_from_being_stopped_at_any_gateway() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn an_editor_left_alone_goes_idle_in_a_cluster_and_slow_typing_does_not() {
+    let relay = Relay::apart().await;
+    // Nothing listens on it, and by being bound it is kept free of others.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = closed.local_addr().unwrap().port();
+    let port = format!("service.vscode.port={port}");
+    let gateway = relay.gateway(&[activity::SETTINGS, &port]).await;
+    activity::who_types_is_kept_and_who_left_is_not(&gateway).await;
 }

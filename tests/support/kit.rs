@@ -20,14 +20,14 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use session_gateway::session::SessionId;
 use tempfile::{TempDir, tempdir};
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
 };
 
 use super::{
-    DEADLINE, Kept, Service, Way,
+    Kept, Service, Way,
     kept::nothing,
     serve::Serve,
     service::{Answer, text},
@@ -193,25 +193,8 @@ async fn listener(gateway: &Serve, way: Way, localhost: &Localhost) -> TcpListen
     let start = first.ask("POST", &format!("/{}/-/start", gateway.id));
     let started = first.send(start.body(nothing()).expect("a request")).await;
     assert!(started.expect("an answer").status().is_success());
-    let listener = TcpListener::bind(chat(gateway).await).await;
+    let listener = TcpListener::bind(gateway.place(gateway.id, "chat").await).await;
     listener.expect("its port is free")
-}
-
-/// Where the gateway expects the chat of its session.
-async fn chat(gateway: &Serve) -> SocketAddr {
-    let path = format!("/api/sessions/{}", gateway.id);
-    let address = async {
-        loop {
-            let told = gateway.ask("GET", &path).await;
-            let told: serde_json::Value = serde_json::from_slice(&told.body).expect("JSON");
-            let services = told["services"].as_array().cloned().unwrap_or_default();
-            let chat = services.iter().find(|one| one["name"] == "chat");
-            if let Some(address) = chat.and_then(|chat| chat["address"].as_str()) {
-                return address.parse().expect("an address");
-            }
-        }
-    };
-    timeout(DEADLINE, address).await.expect("it is started")
 }
 
 /// The event of a number.

@@ -6,6 +6,7 @@ use std::{
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use http::Request;
 use http_body_util::Full;
 use session_gateway::session::SessionId;
 
-use super::{Reply, client};
+use super::{DEADLINE, Reply, client};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_session-gateway");
 
@@ -149,6 +150,25 @@ impl Serve {
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
         let request = request(self.address, method, path, headers);
         client::send(self.address, request).await
+    }
+
+    /// Where it expects this service of a session, once that is started.
+    pub async fn place(&self, id: SessionId, service: &str) -> SocketAddr {
+        let path = format!("/api/sessions/{id}");
+        let address = async {
+            loop {
+                let told = self.ask("GET", &path).await;
+                let told: serde_json::Value = serde_json::from_slice(&told.body).expect("JSON");
+                let services = told["services"].as_array().cloned().unwrap_or_default();
+                let found = services.iter().find(|one| one["name"] == service);
+                if let Some(address) = found.and_then(|found| found["address"].as_str()) {
+                    return address.parse().expect("an address");
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let address = tokio::time::timeout(DEADLINE, address).await;
+        address.expect("it is started")
     }
 
     /// Sends a request to the operators' port and reads its answer.
