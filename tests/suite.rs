@@ -26,6 +26,7 @@ mod pages;
 mod pool;
 mod profiles;
 mod resolver;
+mod retention;
 mod routing;
 mod rules;
 mod sessions;
