@@ -191,30 +191,35 @@ async fn a_failed_start_is_told_to_all_and_not_tried_again_before_its_time() {
     spawner.fails.store(true, Ordering::Relaxed);
     let activator = activator(&spawner, true);
     let id = SessionId::random();
-    for pause in [5, 10, 20] {
-        let error = activator.lease(wanted(id, Intent::Api)).await.unwrap_err();
+    let fails = async |intent| {
+        let error = activator.lease(wanted(id, intent)).await.unwrap_err();
         let ActivateError::NotReady(_, Phase::Failed(failure)) = error else {
             panic!("{error}")
         };
-        assert_eq!((failure.retry_at - Instant::now()).as_secs(), pause);
-        let before = spawner.starts();
-        assert!(
-            activator
-                .lease(wanted(id, Intent::Navigation))
-                .await
-                .is_err()
-        );
-        assert_eq!(
-            spawner.starts(),
-            before,
-            "within the pause nothing is started"
-        );
-        tokio::time::sleep_until(failure.retry_at).await;
+        failure
+    };
+    let mut retry_at = Instant::now();
+    let pauses = [5, 10, 20, 40, 80, 160, 300, 300];
+    for (starts, pause) in (1..).zip(pauses) {
+        tokio::time::sleep_until(retry_at).await;
+        let failure = fails(Intent::Api).await;
+        retry_at = failure.retry_at;
+        assert_eq!((retry_at - Instant::now()).as_secs(), pause);
+        // Just before its end, too.
+        for left in [pause, 1] {
+            tokio::time::sleep_until(retry_at - Duration::from_secs(left)).await;
+            assert_eq!(fails(Intent::Navigation).await.retry_at, retry_at);
+        }
+        assert_eq!(spawner.starts(), starts, "within the pause");
     }
+    // Somebody says so.
+    activator.start(id, GRANT);
+    let failure = fails(Intent::Asset).await;
+    assert_eq!((failure.retry_at - Instant::now()).as_secs(), pauses[0]);
     spawner.fails.store(false, Ordering::Relaxed);
     activator.start(id, GRANT);
     assert!(activator.lease(wanted(id, Intent::Asset)).await.is_ok());
-    assert_eq!(spawner.starts(), 4);
+    assert_eq!(spawner.starts(), pauses.len() + 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,6 +37,8 @@ pub(super) struct FakeSpawner {
     pub(super) kept: AtomicUsize,
     pub(super) expired: AtomicUsize,
     pub(super) is_away: AtomicBool,
+    /// Whose last use was recorded, and when it was.
+    pub(super) stamps: Mutex<Vec<(SessionId, Instant)>>,
     /// What is recorded, for lists; and what was removed for want of use, in order.
     pub(super) listed: Mutex<Vec<Listed>>,
     pub(super) removed: Mutex<Vec<(SessionId, Instant)>>,
@@ -53,6 +55,7 @@ impl FakeSpawner {
             kept: AtomicUsize::new(0),
             expired: AtomicUsize::new(0),
             is_away: AtomicBool::new(false),
+            stamps: Mutex::default(),
             listed: Mutex::default(),
             removed: Mutex::default(),
         })
@@ -105,7 +108,8 @@ impl Spawner for FakeSpawner {
         })
     }
 
-    fn stamp(&self, _: SessionId, _: Timestamp) -> BoxFuture<'_, Result<(), SpawnError>> {
+    fn stamp(&self, id: SessionId, _: Timestamp) -> BoxFuture<'_, Result<(), SpawnError>> {
+        self.stamps.lock().unwrap().push((id, Instant::now()));
         Box::pin(async { Ok(()) })
     }
 

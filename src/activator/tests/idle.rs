@@ -219,3 +219,25 @@ async fn what_was_read_of_a_session_that_ran_does_not_start_it_again_once_it_is_
     );
     assert_eq!(spawner.starts(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn last_use_is_stamped_once_a_minute_as_long_as_there_is_use() {
+    let (activator, spawner, id) = running().await;
+    let other = SessionId::random();
+    let once = activator.lease(wanted(other, Intent::Api)).await.unwrap();
+    drop(once);
+    let lease = activator.running(id, services()[0]).unwrap();
+    for _ in 0..20 * 60 {
+        drop(activator.running(id, services()[0]).unwrap());
+        sleep(SECOND).await;
+    }
+    drop(lease);
+    sleep(MINUTE * 20).await;
+    let stamps = spawner.stamps.lock().unwrap().clone();
+    let (used, once): (Vec<_>, Vec<_>) = stamps.into_iter().partition(|stamp| stamp.0 == id);
+    assert!((20..=21).contains(&used.len()), "{used:?}");
+    let mut pauses = used.windows(2).map(|pair| pair[1].1 - pair[0].1);
+    assert!(pauses.all(|pause| pause >= MINUTE), "{used:?}");
+    assert_eq!(once.len(), 1, "{once:?}");
+    assert_eq!(once[0].0, other);
+}
