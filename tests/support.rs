@@ -19,7 +19,7 @@ pub mod told;
 
 use std::time::Duration;
 
-pub use client::{Reply, raw, sample};
+pub use client::{Reply, Sample, raw, sample, samples};
 pub use gateway::Gateway;
 pub use kept::{Kept, Way};
 pub use service::Service;

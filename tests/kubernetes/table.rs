@@ -20,6 +20,7 @@ use super::{life::annotate, retention::unused};
 use crate::support::{
     DEADLINE, Kept, Service, Way,
     cluster::{API, Call, Relay},
+    sample,
     serve::Serve,
     table::{Gets, STATES, State, TABLE, ask, check, prepare, seen},
 };
@@ -126,7 +127,11 @@ impl Column {
                 .collect();
             self.hold(&gateways, &held).await;
         }
-        self.until_written(|cell| cell.writes(self.state)).await;
+        self.until_written(0, |cell| cell.writes(self.state)).await;
+        self.settle(&gateways).await;
+        let more = gateways.len();
+        self.until_written(more, |cell| cell.writes(self.state))
+            .await;
         for cell in &self.cells {
             let stands = stands(&gateways[cell.asked], cell.id).await;
             let expected: &[&str] = match self.state {
@@ -163,9 +168,7 @@ impl Column {
         }
         let sessions = self.sessions();
         for cell in &sessions {
-            let path = format!("/{}/-/start", cell.id);
-            let reply = gateway.send("POST", &path, API).await;
-            assert_eq!(reply.status, 202, "{reply:?}");
+            begin(gateway, cell.id).await;
         }
         let started = "session_gateway_starts_total{outcome=\"ok\"}";
         until_counted(gateway, started, sessions.len()).await;
@@ -206,7 +209,7 @@ impl Column {
         }))
         .await;
         let stop = if self.state == State::Stopped { 2 } else { 0 };
-        self.until_written(|_| FIRST + stop).await;
+        self.until_written(0, |_| FIRST + stop).await;
     }
 
     /// Asks for what is held, and lets it go when all of it is.
@@ -271,12 +274,23 @@ impl Column {
         Service::on(listener.expect("it is nobody else's"), answer);
     }
 
-    /// Waits until so much was written for each session, by both gateways together, and finds no more.
-    async fn until_written(&self, expected: impl Fn(&Cell) -> usize) {
+    /// Has each gateway start one more session: once its pod is there, all that was asked before has been written.
+    async fn settle(&self, gateways: &[Serve; 2]) {
+        let started = gateways.iter().map(async |gateway| {
+            let id = SessionId::random();
+            begin(gateway, id).await;
+            gateway.place(id, "preview").await;
+        });
+        join_all(started).await;
+    }
+
+    /// Waits until so much was written for each session, by both gateways together, and finds no more; there are so
+    /// many sessions besides.
+    async fn until_written(&self, more: usize, expected: impl Fn(&Cell) -> usize) {
         let begun = Instant::now();
         let mut namespaces = self.sessions();
         namespaces.retain(|cell| expected(cell) >= FIRST);
-        let namespaces = namespaces.len();
+        let namespaces = namespaces.len() + more;
         loop {
             let [one, other] = &self.relays;
             let writes = [one.writes().await, other.writes().await].concat();
@@ -328,9 +342,16 @@ impl Cell {
 
     async fn ask(&self, kept: &mut Kept, state: State) {
         let path = format!("/{}/preview/x?y", self.id);
-        let reply = ask(kept, self.way, self.intent, &path).await;
+        let asked = (self.intent, sample(self.intent));
+        let reply = ask(kept, self.way, asked, &path).await;
         check(&reply, self.gets, &path, self.intent, &self.name(state));
     }
+}
+
+async fn begin(gateway: &Serve, id: SessionId) {
+    let path = format!("/{id}/-/start");
+    let reply = gateway.send("POST", &path, API).await;
+    assert_eq!(reply.status, 202, "{reply:?}");
 }
 
 /// Where a gateway says that preview stands. To ask is no use of the session.

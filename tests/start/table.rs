@@ -5,11 +5,13 @@ use http::{Request, StatusCode};
 use http_body_util::Full;
 use session_gateway::{
     activator::InstanceUid,
-    session::{Found, SessionId},
+    session::{Found, Intent, SessionId},
 };
 
 use crate::support::{
-    Gateway, Service, Way, client,
+    Gateway, Sample, Service, Way,
+    client::{self, EMBEDDER},
+    samples,
     table::{Gets, STATES, State, TABLE, ask, check, prepare, seen},
     tls::Localhost,
     until,
@@ -24,46 +26,58 @@ async fn every_request_gets_what_the_table_says_and_starts_what_it_may_however_i
 
 async fn every_cell(way: Way, localhost: &Localhost) {
     let service = Service::new(|request| async move { seen(&request) }).await;
-    let settings = localhost.settings();
-    let settings: Vec<&str> = settings
-        .iter()
-        .map(|it| &**it)
-        .filter(|_| way.is_tls())
-        .collect();
+    let mut settings = vec![format!("embedders={{{EMBEDDER}}}")];
+    if way.is_tls() {
+        settings.extend(localhost.settings());
+    }
+    let settings: Vec<&str> = settings.iter().map(|it| &**it).collect();
     let gateway = Gateway::with(service.address, &settings);
     for (intent, row) in TABLE {
-        for (state, (gets, starts)) in STATES.into_iter().zip(row) {
-            let id = SessionId::random();
-            let ending = enter(&gateway, id, state).await;
-            let before = gateway.sessions.starts();
-            let path = format!("/{id}/preview/x?y");
-            let cell = format!("{intent:?} while {state:?} over {way:?}");
-            let mut kept = way.connect(gateway.address, localhost).await.unwrap();
-            prepare(&mut kept, way, intent).await;
-            let send = ask(&mut kept, way, intent, &path);
-            let release = async {
-                if gets == Gets::Held {
-                    gateway.until_held(id, 1).await;
-                    if let Some(uid) = ending {
-                        gateway.sessions.facts().gone(id, uid);
-                    }
-                    gateway.sessions.gate(true);
-                }
-            };
-            let (reply, ()) = tokio::join!(send, release);
-            check(&reply, gets, &path, intent, &cell);
-            until(&format!("{starts} starts by {cell}"), || {
-                gateway.sessions.starts() - before >= starts
-            })
-            .await;
-            let under_way = gateway.slot(id).start.is_some() && state != State::Starting;
-            assert!(starts > 0 || !under_way, "a start by {cell}");
-            let begun = gateway.sessions.starts() - before;
-            assert_eq!(begun, starts, "starts by {cell}");
-            gateway.sessions.gate(true);
-            gateway.sessions.fail(false);
+        for sample in samples(intent) {
+            for (state, cell) in STATES.into_iter().zip(row) {
+                let asked = (intent, sample.clone());
+                one_cell(&gateway, (way, localhost), asked, state, cell).await;
+            }
         }
     }
+}
+
+async fn one_cell(
+    gateway: &Gateway,
+    (way, localhost): (Way, &Localhost),
+    (intent, sample): (Intent, Sample),
+    state: State,
+    (gets, starts): (Gets, usize),
+) {
+    let id = SessionId::random();
+    let ending = enter(gateway, id, state).await;
+    let before = gateway.sessions.starts();
+    let path = format!("/{id}/preview/x?y");
+    let cell = format!("{intent:?} {sample:?} while {state:?} over {way:?}");
+    let mut kept = way.connect(gateway.address, localhost).await.unwrap();
+    prepare(&mut kept, way, intent).await;
+    let send = ask(&mut kept, way, (intent, sample), &path);
+    let release = async {
+        if gets == Gets::Held {
+            gateway.until_held(id, 1).await;
+            if let Some(uid) = ending {
+                gateway.sessions.facts().gone(id, uid);
+            }
+            gateway.sessions.gate(true);
+        }
+    };
+    let (reply, ()) = tokio::join!(send, release);
+    check(&reply, gets, &path, intent, &cell);
+    until(&format!("{starts} starts by {cell}"), || {
+        gateway.sessions.starts() - before >= starts
+    })
+    .await;
+    let under_way = gateway.slot(id).start.is_some() && state != State::Starting;
+    assert!(starts > 0 || !under_way, "a start by {cell}");
+    let begun = gateway.sessions.starts() - before;
+    assert_eq!(begun, starts, "starts by {cell}");
+    gateway.sessions.gate(true);
+    gateway.sessions.fail(false);
 }
 
 /// Brings a session into a state; of one that is ending, which instance.

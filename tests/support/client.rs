@@ -134,8 +134,52 @@ pub async fn scraped(admin: SocketAddr, line: &str) -> String {
     text
 }
 
+/// A method and headers.
+pub type Sample = (&'static str, Vec<(&'static str, &'static str)>);
+
+/// The site of the frames among the [samples], which a gateway must know.
+pub const EMBEDDER: &str = "https://platform.example";
+
+/// Requests of each kind: as browsers send them and as they do where they send no fetch metadata, as programs do.
+pub fn samples(intent: Intent) -> Vec<Sample> {
+    let page = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    let navigates = ("sec-fetch-mode", "navigate");
+    let others: &[(&str, &[(&str, &str)])] = match intent {
+        Intent::Navigation => &[
+            ("GET", &[page]),
+            (
+                "GET",
+                &[
+                    navigates,
+                    ("sec-fetch-dest", "iframe"),
+                    ("sec-fetch-site", "cross-site"),
+                    ("referer", EMBEDDER),
+                ],
+            ),
+        ],
+        Intent::Submission => &[("POST", &[page])],
+        Intent::Api => &[("GET", &[]), ("POST", &[("accept", "application/json")])],
+        Intent::Asset => &[
+            ("GET", &[("referer", "http://localhost:8000")]),
+            ("POST", &[("origin", "http://localhost:8000")]),
+        ],
+        Intent::PageSocket | Intent::ApiSocket => &[],
+        Intent::Passive => &[
+            ("OPTIONS", &[]),
+            ("GET", &[navigates, ("sec-purpose", "prefetch")]),
+            ("GET", &[navigates, ("sec-purpose", "prefetch;prerender")]),
+            ("GET", &[page, ("purpose", "prefetch")]),
+            ("GET", &[page, ("user-agent", "Slackbot-LinkExpanding 1.0")]),
+        ],
+    };
+    let others = others
+        .iter()
+        .map(|(method, headers)| (*method, headers.to_vec()));
+    [sample(intent)].into_iter().chain(others).collect()
+}
+
 /// A request of each kind, as browsers and programs send it.
-pub fn sample(intent: Intent) -> (&'static str, Vec<(&'static str, &'static str)>) {
+pub fn sample(intent: Intent) -> Sample {
     let socket = [
         ("connection", "upgrade"),
         ("upgrade", "websocket"),

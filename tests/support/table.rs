@@ -11,9 +11,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 
 use super::{
-    Kept, Reply, Way,
+    Kept, Reply, Sample, Way,
     kept::nothing,
-    sample,
     service::{Answer, text},
 };
 
@@ -50,6 +49,9 @@ pub const STATES: [State; 7] = [
     State::Ending,
     State::Running,
 ];
+
+/// The gateway's own origin, in [samples](super::samples).
+const OWN: &str = "http://localhost:8000";
 
 /// What each kind gets in each of the states, and how many starts it causes.
 #[rustfmt::skip]
@@ -102,12 +104,17 @@ pub async fn prepare(kept: &mut Kept, way: Way, intent: Intent) {
 }
 
 /// Sends a request of this kind and reads its answer, of a websocket its head.
-pub async fn ask(kept: &mut Kept, way: Way, intent: Intent, path: &str) -> Reply {
-    let (mut method, mut headers) = sample(intent);
+pub async fn ask(
+    kept: &mut Kept,
+    way: Way,
+    (intent, sample): (Intent, Sample),
+    path: &str,
+) -> Reply {
+    let (mut method, mut headers) = sample;
     let base = kept.base().to_owned();
     headers.retain(|(name, _)| *name != "host");
-    for (_, origin) in headers.iter_mut().filter(|(name, _)| *name == "origin") {
-        *origin = &base;
+    for (_, page) in headers.iter_mut().filter(|(_, value)| *value == OWN) {
+        *page = &base;
     }
     let extended = is_extended(way, intent);
     if extended {
@@ -161,6 +168,7 @@ pub fn check(reply: &Reply, gets: Gets, path: &str, intent: Intent, cell: &str) 
                 "{cell}: {reply:?}"
             );
             assert_eq!(reply.header("session-gateway-code"), code, "{cell}");
+            // Who only looks may be told by a page, or by nothing but a head.
             if intent != Intent::Passive {
                 assert_eq!(reply.code(), code, "{cell}");
             }
