@@ -2,18 +2,21 @@
 
 mod events;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
+use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use session_gateway::{
     activator::{InstanceUid, Observed, Progress},
-    session::{ExitStatus, Intent, Reason, SessionId},
+    session::{ExitStatus, Found, Intent, Reason, SessionId},
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::support::{DEADLINE, Gateway, Reply, Service, Way, kept::nothing, sample, serve::Serve};
+use crate::support::{
+    DEADLINE, Gateway, Reply, Service, Way, client, kept::nothing, sample, serve::Serve,
+};
 
 /// Opens the preview of a session as a person does.
 async fn open(gateway: &Gateway, id: SessionId) -> Reply {
@@ -67,6 +70,82 @@ async fn the_page_of_a_failure_that_may_pass_looks_again_and_finds_the_service()
     let page = open(&gateway, id).await;
     assert_eq!(page.status, StatusCode::OK);
     assert_eq!(gateway.sessions.starts(), 0, "it was there all the time");
+}
+
+/// The policy of a page, without the nonce that makes it this page's; its own style and script have the same one.
+fn policy(page: &Reply, nonces: &mut BTreeSet<String>) -> String {
+    let policy = page.header("content-security-policy");
+    let (_, rest) = policy.split_once("'nonce-").expect(policy);
+    let nonce = rest.split('\'').next().expect(policy);
+    assert_eq!(nonce.len(), 32, "{policy}");
+    assert!(nonces.insert(nonce.to_owned()), "{nonce} is used again");
+    for tag in ["<style", "<script"] {
+        for rest in page.text().split(tag).skip(1) {
+            let start = format!(" nonce=\"{nonce}\">");
+            assert!(rest.starts_with(&start), "{tag}{rest}");
+        }
+    }
+    policy.replace(nonce, "N")
+}
+
+#[tokio::test]
+async fn every_page_of_our_own_may_load_nothing_but_its_own_style_and_script() {
+    let service = Service::echo().await;
+    let gateway = Gateway::with(service.address, &["spawn.limits.starts_per_client=1"]);
+    let (sessions, id) = (&gateway.sessions, gateway.runs().await);
+    let navigation = sample(Intent::Navigation).1;
+    let submission = sample(Intent::Submission).1;
+    let foreign = [
+        &navigation[..1],
+        &[
+            ("sec-fetch-dest", "iframe"),
+            ("sec-fetch-site", "cross-site"),
+        ],
+    ]
+    .concat();
+    let [stopped, ending, failed, starting, limited] = [(); 5].map(|()| SessionId::random());
+    sessions.record(stopped, Found::Stopped);
+    let uid = InstanceUid(Uuid::new_v4());
+    let addresses = vec![service.address; 3];
+    sessions.facts().saw(ending, Observed::new(uid, addresses));
+    sessions.facts().ending(ending, uid);
+    let (error, is_stuck) = ("no such image".into(), InstanceUid(Uuid::new_v4()));
+    let stuck = Progress::Stuck(Arc::new(Reason::Unschedulable { error }));
+    sessions.facts().pending(failed, is_stuck, stuck);
+    sessions.gate(false);
+    let mut nonces = BTreeSet::new();
+    for (method, path, headers, state) in [
+        ("GET", format!("/{id}/"), &navigation, "running"),
+        ("GET", format!("/{stopped}/"), &navigation, "stopped"),
+        ("GET", format!("/{starting}/chat/"), &navigation, "starting"),
+        ("GET", format!("/{ending}/chat/"), &navigation, "stopping"),
+        ("GET", format!("/{failed}/chat/"), &navigation, "failed"),
+        ("GET", format!("/{limited}/chat/"), &navigation, "limited"),
+        ("POST", format!("/{stopped}/chat/"), &submission, "stopped"),
+        ("GET", "/nothing".to_owned(), &navigation, "not_found"),
+        ("GET", format!("/{id}/chat/"), &foreign, "cross_site"),
+    ] {
+        let page = gateway.send(method, &path, headers).await;
+        assert_eq!(page.state(), state, "{path}: {page:?}");
+        assert_eq!(
+            policy(&page, &mut nonces),
+            "default-src 'none'; style-src 'nonce-N'; script-src 'nonce-N'; connect-src 'self'; form-action 'self'; \
+             frame-ancestors 'none'; base-uri 'none'",
+            "{path}"
+        );
+    }
+    let dashboard = gateway.request(
+        "GET",
+        "/",
+        &[("host", &gateway.admin.to_string())],
+        Bytes::new(),
+    );
+    let dashboard = client::send(gateway.admin, dashboard).await;
+    assert_eq!(
+        dashboard.header("content-security-policy"),
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    );
 }
 
 /// RFC 9110 section 9.3.2: what GET would get, without its content.

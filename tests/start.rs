@@ -2,6 +2,8 @@
 
 mod table;
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -9,7 +11,7 @@ use session_gateway::{
     activator::{InstanceUid, Observed},
     session::{Intent, SessionId},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use uuid::Uuid;
 
 use crate::support::{Gateway, Reply, Service, client, long, sample, service::text, until};
@@ -37,6 +39,41 @@ async fn refreshing_the_waiting_page_a_hundred_times_causes_one_start() {
         .send("GET", &path, &sample(Intent::Navigation).1)
         .await;
     assert_eq!((reply.status, reply.text()), (StatusCode::OK, &*path));
+    assert_eq!(gateway.sessions.starts(), 1);
+}
+
+/// Neither the page that stands in for the service nor the session's own, which reads the record for all who look at it
+/// within a second.
+#[tokio::test]
+async fn refreshing_the_pages_of_a_failed_session_starts_nothing_and_reads_its_record_seldom() {
+    let service = Service::echo().await;
+    let gateway = Gateway::with(service.address, &[]);
+    gateway.sessions.fail(true);
+    let id = SessionId::random();
+    let navigation = sample(Intent::Navigation).1;
+    let reload = async |path: &str| {
+        let path = format!("/{id}/{path}");
+        gateway.send("GET", &path, &navigation).await
+    };
+    reload("preview/").await;
+    until("the start has failed", || {
+        gateway.slot(id).failure.is_some()
+    })
+    .await;
+    // Until a request may start it again.
+    let begun = Instant::now();
+    let looks = || gateway.sessions.looks.load(Ordering::Relaxed);
+    let before = looks();
+    for _ in 0..100 {
+        assert_eq!(reload("preview/").await.state(), "failed");
+    }
+    assert_eq!(looks(), before);
+    for _ in 0..100 {
+        assert_eq!(reload("").await.state(), "failed");
+    }
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    let looks = looks() - before;
+    assert!(looks <= seconds + 1, "{looks} in {seconds} s");
     assert_eq!(gateway.sessions.starts(), 1);
 }
 

@@ -45,7 +45,8 @@ pub struct Sessions {
     gate: watch::Sender<bool>,
     permits: Semaphore,
     fails: AtomicBool,
-    starts: AtomicUsize,
+    /// How often a record was read.
+    pub looks: AtomicUsize,
     /// The starts, in order.
     order: Mutex<Vec<SessionId>>,
     /// The instance of each session that runs.
@@ -63,7 +64,7 @@ impl Gateway {
             gate: watch::Sender::new(true),
             permits: Semaphore::new(0),
             fails: AtomicBool::new(false),
-            starts: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
             order: Mutex::default(),
             running: Mutex::default(),
         });
@@ -195,7 +196,7 @@ impl Drop for Gateway {
 impl Sessions {
     /// How many starts there were.
     pub fn starts(&self) -> usize {
-        self.starts.load(Ordering::Relaxed)
+        self.order.lock().unwrap().len()
     }
 
     /// Whose starts there were, in order.
@@ -263,6 +264,7 @@ impl Spawner for Sessions {
     }
 
     fn look(&self, id: SessionId) -> BoxFuture<'_, Result<Seen, SpawnError>> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         let found = self.found(id);
         Box::pin(async move { Ok(Seen { found, used: None }) })
     }
@@ -274,7 +276,6 @@ impl Spawner for Sessions {
         _: &'a Facts,
     ) -> BoxFuture<'a, Result<(), SpawnError>> {
         self.order.lock().unwrap().push(id);
-        self.starts.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let mut gate = self.gate.subscribe();
             tokio::select! {
@@ -386,11 +387,8 @@ impl Inspect for Sessions {
 
     fn find(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Listed>, SpawnError>> {
         Box::pin(async move {
-            Ok(self
-                .list(None, usize::MAX)
-                .await?
-                .into_iter()
-                .find(|listed| listed.id == id))
+            let listed = self.list(None, usize::MAX).await?;
+            Ok(listed.into_iter().find(|listed| listed.id == id))
         })
     }
 
