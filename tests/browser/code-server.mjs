@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { needed, within } from './harness.mjs';
+import { needed, NO_ICON, within } from './harness.mjs';
 
 const LISTENING = /HTTP server listening on http:\/\/127\.0\.0\.1:(\d+)/;
 const FLAGS = ['--auth', 'none', '--bind-addr', '127.0.0.1:0', '--disable-telemetry', '--disable-update-check',
@@ -27,6 +27,10 @@ const SETTINGS = {
 };
 // Longer than for other pages: this one draws its frame long before it works, and keeps a processor busy for seconds.
 const PATIENCE = 120_000;
+
+/** What its own scripts write to the console of a page, and what is said there of what they do not get: files of its
+ * own, its icon, and the list of extensions. */
+export const itsOwn = [/\(https?:\/\/\S+\/vscode\/stable-\S+\)$/, NO_ICON, /\(https:\/\/[^/]*open-vsx\.org\/\S+\)$/];
 
 /** A code-server on a port of its own. */
 export class CodeServer {

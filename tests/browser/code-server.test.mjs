@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { CodeServer, Window } from './code-server.mjs';
+import { CodeServer, itsOwn, Window } from './code-server.mjs';
 import { picture, scenario } from './harness.mjs';
 import { outside } from './services.mjs';
 
@@ -30,6 +30,7 @@ for (const [place, { protocol, hasSocketsApart, ...options }] of Object.entries(
     ...options,
     inside: 'vscode/',
     isRelayed: true,
+    says: itsOwn,
     settings: () => ['shutdown.websockets=1s', ...outside(server.port)],
   }, async ({ page, context, gateway, asked }) => {
     const windows = [];

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 
+import { itsOwn } from './code-server.mjs';
 import { arrived, scenario, state } from './harness.mjs';
 
 /** Opens the preview in a tab of its own; a mark on its window tells a reload of the page from a visitor's. */
@@ -14,7 +15,10 @@ async function preview({ context, gateway }) {
 
 const WORDS = 'written by the scenario';
 
-scenario('the built-in editor saves, the open preview changes, and a stop keeps the file', {}, async (line) => {
+scenario('the built-in editor saves, the open preview changes, and a stop keeps the file', {
+  // Of the preview, which connects again while it is stopped.
+  says: [/^WebSocket connection to '\S+\/preview\/\S+\/reload' failed: .* 503/],
+}, async (line) => {
   const { page, open } = line;
   const shown = await preview(line);
   await open('vscode/');
@@ -35,7 +39,7 @@ scenario('the built-in editor saves, the open preview changes, and a stop keeps 
   await page.getByRole('heading', { name: WORDS }).waitFor();
 });
 
-scenario('a save in code-server changes the open preview', { codeServer: true }, async (line) => {
+scenario('a save in code-server changes the open preview', { codeServer: true, says: itsOwn }, async (line) => {
   const { page, open } = line;
   const shown = await preview(line);
   await open('vscode/');

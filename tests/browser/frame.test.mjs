@@ -29,7 +29,11 @@ const outside = (gateway) => ['known', 'other'].flatMap((name) => [
   page(name, gateway, 'preview/?a=1'), page(name, gateway, ''), `${at(name)}/favicon.ico`, `${at(name)}/`,
 ]);
 
-scenario('a session in a frame of a site that may starts, waits and works', { settings, outside }, async (line) => {
+scenario('a session in a frame of a site that may starts, waits and works', {
+  settings,
+  outside,
+  says: [/403 \(Forbidden\) \(\S+\/-\/stop\)$/],
+}, async (line) => {
   const { gateway, folder } = line;
   await line.page.goto(page('known', gateway, 'preview/?a=1'));
   const frame = line.page.frameLocator('iframe');
@@ -62,6 +66,7 @@ scenario('a session in a frame of another site does not start', {
   settings,
   outside,
   forbids: /frame-ancestors/,
+  says: [/403 \S* ?\(chrome-error:/, /\(\S+\/-\/status\)$/, /^Access to fetch at '\S+\/-\/status' /],
 }, async (line) => {
   const { gateway, context } = line;
   const status = async () => (await (await context.request.get(gateway.at('-/status'))).json()).state;

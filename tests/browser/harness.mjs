@@ -1,8 +1,8 @@
 // Runs a scenario: a real gateway on free ports and an empty data folder, and a real Chromium in front of it.
 //
 // Whatever the scenario does, it fails when a page asks for anything outside the session's own prefix, when a page's
-// script throws or the browser forbids a page something, when the gateway does not end when told to, and when a process
-// is left behind.
+// script throws, when there is an error on a page's console or the browser forbids a page something, when the gateway
+// does not end when told to, and when a process is left behind.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -35,8 +35,10 @@ const OUTSIDE = [/^https:\/\/[^/]*open-vsx\.org\//, /^https:\/\/[^/]*\.vscode-cd
 
 // How the browser says on a page's console that it forbids something.
 const FORBIDDEN = /content security policy|mixed content/i;
-// What it says there of every answer that is no success.
+// What it says there of every answer that is no success, as that of the waiting page.
 const ANSWERED = /^Failed to load resource: the server responded with a status of \d+/;
+// And of a service whose page names no icon: the browser asks for one by itself.
+export const NO_ICON = / 404 .*\(https?:\/\/[^/]+\/favicon\.ico\)$/;
 
 let browser;
 // Bounded, so that a browser that does not end fails its tests and does not hold them up.
@@ -60,10 +62,11 @@ async function visit(page, url) {
  *
  * `settings` go to the gateway as `--set`, or a function makes them from the scenario's temporary folder; with
  * `codeServer`, one is on its PATH. `isPublic` gives it a public name, `isEncrypted` TLS as well; with `isRelayed`,
- * clients come through a relay, `gateway.relay`. `browser` goes to the browser's context. With `isQuiet`, its pages may
- * write no errors to their consoles; `forbids` is what the browser is meant to forbid. `outside` lists addresses beyond
- * the session's prefix that the scenario itself opens; `inside` is the part of the session that pages may not leave.
- * `isAdmin`: it is about the operators' port, and its pages may not leave that.
+ * clients come through a relay, `gateway.relay`. `browser` goes to the browser's context. Its pages may write no error
+ * to their consoles but what `says` lists, each with the address it comes from behind it; `forbids` is what the browser
+ * is meant to forbid. `outside` lists addresses beyond the session's prefix that the scenario itself opens; `inside` is
+ * the part of the session that pages may not leave. `isAdmin`: it is about the operators' port, and its pages may not
+ * leave that.
  */
 export function scenario(name, options, play) {
   test(name, { timeout: SCENARIO }, async (t) => {
@@ -260,13 +263,20 @@ export async function within(milliseconds, promise) {
   }
 }
 
+/** What is asked for at an address: all of it but its fragment. */
+export function whole(url) {
+  return url.split('#')[0];
+}
+
 /** A browser's context of one scenario, which records what its pages do. */
 class View {
   #inside;
   #follows;
   #outside;
-  #isQuiet;
+  #says;
   #forbids;
+  // The addresses that its pages were at, or tried to.
+  #visited = new Set();
   #escapes = [];
   #errors = [];
   // The last of what its pages wrote to their consoles.
@@ -275,17 +285,20 @@ class View {
   /** All addresses that were asked for, those of websockets included. */
   asked = [];
 
-  static async open(gateway, { browser: options = {}, outside = () => [], inside = '', isAdmin, isQuiet, forbids }) {
+  static async open(gateway, { browser: options = {}, outside = () => [], inside = '', isAdmin, says = [], forbids }) {
     browser ??= await chromium.launch({ executablePath: needed('CHROMIUM'), headless: true, args: FLAGS });
     const view = new View();
     view.#follows = gateway.at('-/');
     view.#inside = isAdmin ? `${gateway.admin}/` : gateway.at(inside);
-    view.#isQuiet = isQuiet;
+    view.#says = says;
     view.#forbids = forbids;
     view.#outside = outside(gateway);
     view.context = await browser.newContext(options);
     view.context.setDefaultTimeout(PATIENCE);
-    view.context.on('request', (request) => view.#asked(request.url()));
+    view.context.on('request', (request) => {
+      if (request.isNavigationRequest()) view.#visited.add(whole(request.url()));
+      view.#asked(request.url());
+    });
     view.context.on('console', (message) => view.#said(message));
     view.context.on('weberror', (web) => view.#errors.push(String(web.error())));
     view.context.on('page', (page) => page.on('websocket', (socket) => view.#asked(socket.url())));
@@ -303,15 +316,18 @@ class View {
   }
 
   #said(message) {
-    this.#console = [...this.#console.slice(-19), `${message.type()}: ${message.text()}`];
-    if (this.#forbids?.test(message.text())) return;
-    const isOurs = this.#isQuiet && message.type() === 'error' && !ANSWERED.test(message.text());
-    if (isOurs || FORBIDDEN.test(message.text())) this.#errors.push(message.text());
+    const { url } = message.location();
+    const text = `${message.text()} (${url})`;
+    this.#console = [...this.#console.slice(-19), `${message.type()}: ${text}`];
+    if (this.#forbids?.test(text)) return;
+    const isAnswer = ANSWERED.test(text) && this.#visited.has(whole(url));
+    const isMeant = isAnswer || this.#says.some((known) => known.test(text));
+    if (FORBIDDEN.test(text) || (message.type() === 'error' && !isMeant)) this.#errors.push(text);
   }
 
   assertClean() {
     assert.deepEqual(this.#escapes, [], 'requests left the session\'s prefix');
-    assert.deepEqual(this.#errors, [], 'scripts of the page threw');
+    assert.deepEqual(this.#errors, [], 'there are errors on the console');
   }
 
   async recorded() {
@@ -320,7 +336,7 @@ class View {
     const shown = await within(PATIENCE / 10, this.page.innerText('body').catch(() => 'nothing that can be read'));
     return `the page: ${this.page.url()}\nit shows: ${shown ?? 'nothing, it hangs'}\n`
       + `requests outside the prefix: ${list(this.#escapes)}\n`
-      + `errors of scripts: ${list(this.#errors)}\ntheir consoles: ${list(this.#console)}`;
+      + `errors: ${list(this.#errors)}\ntheir consoles: ${list(this.#console)}`;
   }
 
   /** Keeps how a failed scenario looked. A page that has crashed has no picture: the first error is what counts. */

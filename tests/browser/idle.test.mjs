@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { CodeServer, Window } from './code-server.mjs';
+import { CodeServer, itsOwn, Window } from './code-server.mjs';
 import { picture, scenario, state } from './harness.mjs';
 import { outside } from './services.mjs';
 
@@ -18,6 +18,7 @@ after(() => server?.end());
 scenario('code-server in a tab that is left open is stopped after a countdown, and kept by a button and by typing', {
   settings: () => ['idle.after=3s', 'idle.countdown=6s', 'service.vscode.input_frames=3',
     ...outside(server.port)],
+  says: itsOwn,
 }, async ({ page, context, gateway }) => {
   const window = new Window(page, await server.workspace('idle', FILES));
   await window.load(gateway.at(`vscode/?folder=${encodeURIComponent(window.folder)}`));

@@ -47,6 +47,8 @@ scenario('a failed service says why, and can be tried again', { settings: fails 
 scenario('a running service that dies is shown as failed', {
   settings: (folder) => [`local.services.preview.command={sh,-c,${program} demo preview & `
     + `until test -e ${folder}/die; do sleep 0.05; done; echo out of luck >&2; exit 4}`],
+  // Of its last page, whose parts it no longer answers.
+  says: [/\/preview\/(style\.css|\.session-gateway\/reload)/],
 }, async ({ page, folder, open }) => {
   await open('preview/');
   await arrived(page);

@@ -5,13 +5,15 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { arrived, scenario, state } from './harness.mjs';
+import { arrived, scenario, state, whole } from './harness.mjs';
 import { waitAll, waits } from './services.mjs';
 
 /** How often an address was asked for; a fragment is no part of what is asked. */
-const times = (line, path) => line.asked.filter((url) => url.split('#')[0] === line.gateway.at(path)).length;
+const times = (line, path) => line.asked.filter((url) => whole(url) === line.gateway.at(path)).length;
 const go = ({ folder }) => writeFile(join(folder, 'go'), '');
 const status = async ({ context, gateway }) => (await context.request.get(gateway.at('-/status'))).json();
+// What the browser says of a page that finds nobody.
+const lost = [/net::ERR_\w+ \(\S+\/-\/(events|status)\)$/];
 /** Text that the page writes by itself, once it is as wanted. */
 const shows = (page, part, wanted) => page.waitForFunction(
   ([part, wanted]) => new RegExp(wanted).test(document.querySelector(`[data-${part}]`)?.textContent ?? ''),
@@ -20,8 +22,7 @@ const shows = (page, part, wanted) => page.waitForFunction(
 
 for (const fragment of ['', '#part']) {
   scenario(`the waiting page leads once to what was asked for, query${fragment && ', fragment'} and all`, {
-    isQuiet: true,
-  settings: waits,
+    settings: waits,
   }, async (line) => {
     const { page, gateway, open } = line;
     const answer = await open(`preview/?a=1&b=%20x${fragment}`);
@@ -45,7 +46,7 @@ for (const fragment of ['', '#part']) {
   });
 }
 
-scenario('where events are kept back the waiting page asks', { isQuiet: true, settings: waits }, async (line) => {
+scenario('where events are kept back the waiting page asks', { settings: waits }, async (line) => {
   const { page, context, open } = line;
   // As a proxy does that waits for a whole answer.
   await context.route('**/-/events', () => {});
@@ -58,7 +59,7 @@ scenario('where events are kept back the waiting page asks', { isQuiet: true, se
   await context.unrouteAll({ behavior: 'ignoreErrors' });
 });
 
-scenario('a waiting page outlives its gateway', { settings: waits, isRelayed: true }, async (line) => {
+scenario('a waiting page outlives its gateway', { settings: waits, isRelayed: true, says: lost }, async (line) => {
   const { page, gateway, open } = line;
   await open('preview/');
   await shows(page, 'now', 'Waiting for the service to answer');
@@ -74,7 +75,6 @@ scenario('a waiting page outlives its gateway', { settings: waits, isRelayed: tr
 });
 
 scenario('what somebody stops is not started by the page that waits for it', {
-  isQuiet: true,
   settings: waits,
 }, async (line) => {
   const { page, context, gateway, open } = line;
@@ -93,7 +93,6 @@ scenario('what somebody stops is not started by the page that waits for it', {
 });
 
 scenario('a port that is late is said to be, and opens when it is there', {
-  isQuiet: true,
   settings: (folder) => [...waits(folder), 'spawn.hold=1s', 'spawn.timeout=1s'],
 }, async (line) => {
   const { page, open } = line;
@@ -104,7 +103,7 @@ scenario('a port that is late is said to be, and opens when it is there', {
   await arrived(page);
 });
 
-scenario('back and forward start and stop nothing', { isQuiet: true }, async (line) => {
+scenario('back and forward start and stop nothing', {}, async (line) => {
   const { page, open, gateway } = line;
   const posts = [];
   page.on('request', (request) => request.method() === 'POST' && posts.push(request.url()));
@@ -134,7 +133,6 @@ scenario('back and forward start and stop nothing', { isQuiet: true }, async (li
 });
 
 scenario('the session\'s page counts down in place, and keeps it by its button', {
-  isQuiet: true,
   settings: ['idle.after=2s', 'idle.countdown=5s'],
 }, async (line) => {
   const { page, open } = line;
@@ -156,7 +154,6 @@ scenario('the session\'s page counts down in place, and keeps it by its button',
 });
 
 scenario('the session\'s page follows its start, and keeps how it went', {
-  isQuiet: true,
   settings: waitAll,
 }, async (line) => {
   const { page, open } = line;
@@ -178,7 +175,6 @@ scenario('the session\'s page follows its start, and keeps how it went', {
 });
 
 scenario('the session\'s page shows in place that the last of its services has come', {
-  isQuiet: true,
   settings: waits,
 }, async (line) => {
   const { page, open } = line;
@@ -196,7 +192,6 @@ scenario('the session\'s page shows in place that the last of its services has c
 });
 
 scenario('a page that has nothing to follow looks again after its time', {
-  isQuiet: true,
   settings: ['spawn.limits.sessions=1'],
 }, async (line) => {
   const { page, context, gateway, open } = line;

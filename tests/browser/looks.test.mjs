@@ -6,7 +6,7 @@ import { arrived, scenario, state } from './harness.mjs';
 import { look } from './looks.mjs';
 import { fails, waitAll, waits } from './services.mjs';
 
-scenario('the pages of a session look well in all its states', { isQuiet: true, settings: waits }, async (line) => {
+scenario('the pages of a session look well in all its states', { settings: waits }, async (line) => {
   const { page, open } = line;
   await open();
   await look(page, 'session absent');
@@ -25,7 +25,6 @@ scenario('the pages of a session look well in all its states', { isQuiet: true, 
 });
 
 scenario('the page of a session that starts looks well', {
-  isQuiet: true,
   settings: waitAll,
 }, async ({ page, open }) => {
   await open();
@@ -35,7 +34,6 @@ scenario('the page of a session that starts looks well', {
 });
 
 scenario('the page of a stop that is announced looks well', {
-  isQuiet: true,
   settings: ['idle.after=1s', 'idle.countdown=60s'],
 }, async ({ page, open }) => {
   await open();
@@ -45,7 +43,6 @@ scenario('the page of a stop that is announced looks well', {
 });
 
 scenario('the page of a stop that nothing takes back looks well', {
-  isQuiet: true,
   settings: ['idle.max_age=1h', 'idle.countdown=1h'],
 }, async ({ page, open }) => {
   await open();
@@ -57,7 +54,6 @@ scenario('the page of a stop that nothing takes back looks well', {
 });
 
 scenario('the pages of what is not started look well', {
-  isQuiet: true,
   settings: ['spawn.trigger=api', 'spawn.limits.starts_per_client=1'],
   outside: ({ origin }) => [`${origin}/00000000-0000-4000-8000-000000000000/preview/`],
 }, async ({ page, context, gateway, open }) => {
@@ -80,7 +76,7 @@ scenario('the pages of what is not started look well', {
   await look(page, 'refused');
 });
 
-scenario('the pages of a failed session look well', { isQuiet: true, settings: fails }, async ({ page, open }) => {
+scenario('the pages of a failed session look well', { settings: fails }, async ({ page, open }) => {
   await open('preview/');
   await state(page, 'failed');
   await look(page, 'failed');
@@ -88,7 +84,7 @@ scenario('the pages of a failed session look well', { isQuiet: true, settings: f
   await look(page, 'session failed');
 });
 
-scenario('the built-in services look well', { isQuiet: true }, async ({ page, open }) => {
+scenario('the built-in services look well', {}, async ({ page, open }) => {
   for (const service of ['preview', 'chat', 'vscode']) {
     await open(`${service}/`);
     await arrived(page);

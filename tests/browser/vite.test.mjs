@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { arrived, scenario } from './harness.mjs';
+import { arrived, NO_ICON, scenario } from './harness.mjs';
 import { vite } from './services.mjs';
 
 /** Waits until the page hears of edits: one before that would be lost. */
@@ -36,9 +36,12 @@ async function back(page, cut) {
   assert.equal(await page.evaluate(() => window.mark), undefined);
 }
 
+// What its client says while it finds nobody.
+const lost = /\(\S+\/preview\/@vite\/client\)$/;
+
 /** A scenario in which the app is open, and in the end each of its pages had its socket in the right place. */
 function dev(name, options, play) {
-  scenario(name, { settings: vite, isRelayed: true, ...options }, async (line) => {
+  scenario(name, { settings: vite, isRelayed: true, says: [NO_ICON, lost], ...options }, async (line) => {
     const { page, gateway, open } = line;
     const sockets = [];
     page.on('websocket', (socket) => sockets.push(socket.url()));

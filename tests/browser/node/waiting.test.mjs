@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { arrived, scenario, state } from '../harness.mjs';
+import { arrived, NO_ICON, scenario, state } from '../harness.mjs';
 
 /** Sessions run in the cluster whose kubeconfig is in the home folder, as with kubectl. */
 function settings(folder) {
@@ -14,7 +14,11 @@ function settings(folder) {
     'image.tag=test', 'image.pullPolicy=Never', 'env.START_DELAY=1s'];
 }
 
-scenario('the waiting page leads to the answer of the pod, query and all', { settings }, async (line) => {
+scenario('the waiting page leads to the answer of the pod, query and all', {
+  settings,
+  // Of the pod's answer, which is no page.
+  says: [NO_ICON],
+}, async (line) => {
   const { page, gateway, open } = line;
   const answer = await open('preview/a?b=c');
   assert.equal(answer.status(), 503);
