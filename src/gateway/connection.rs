@@ -193,9 +193,10 @@ async fn drive<C: Future>(
 ) -> Result<C::Output, End> {
     tokio::select! {
         biased;
+        // First: an answer that is ready as well then says that it is the last.
+        () = drain.reached(Stage::Draining) => stop(connection.as_mut()),
         outcome = connection.as_mut() => return Ok(outcome),
         end = silent.as_mut() => return Err(end),
-        () = drain.reached(Stage::Draining) => stop(connection.as_mut()),
     }
     tokio::select! {
         biased;

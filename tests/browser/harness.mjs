@@ -25,7 +25,7 @@ export const program = needed('SESSION_GATEWAY');
 const ADDRESS = /(https?):\/\/127\.0\.0\.1:(\d+)\/([0-9a-f-]{36})\//;
 const ADMIN = /Operators' port +(\S+)\//;
 // Ten times the longest that is meant, so that a busy machine fails nothing.
-const PATIENCE = 30_000;
+export const PATIENCE = 30_000;
 const SCENARIO = 240_000;
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', ...tls.flags()];
@@ -117,6 +117,11 @@ export async function picture(page, name) {
 /** Waits for the page's state, as its body tells it; pages follow it by themselves. */
 export async function state(page, ...states) {
   await page.waitForSelector(states.map((one) => `body[data-state="${one}"]`).join(), { timeout: PATIENCE });
+}
+
+/** Where the session stands, as its API tells. */
+export async function status({ context, gateway }) {
+  return (await context.request.get(gateway.at('-/status'))).json();
 }
 
 /** Waits until the page is none of the gateway's own any more, but what was asked for. */

@@ -2,16 +2,12 @@
 // lead to what was asked for exactly once.
 
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 
-import { arrived, scenario, state, whole } from './harness.mjs';
-import { waitAll, waits } from './services.mjs';
+import { arrived, scenario, state, status, whole } from './harness.mjs';
+import { go, waitAll, waits } from './services.mjs';
 
 /** How often an address was asked for; a fragment is no part of what is asked. */
 const times = (line, path) => line.asked.filter((url) => whole(url) === line.gateway.at(path)).length;
-const go = ({ folder }) => writeFile(join(folder, 'go'), '');
-const status = async ({ context, gateway }) => (await context.request.get(gateway.at('-/status'))).json();
 // What the browser says of a page that finds nobody.
 const lost = [/net::ERR_\w+ \(\S+\/-\/(events|status)\)$/];
 /** Text that the page writes by itself, once it is as wanted. */
@@ -103,35 +99,6 @@ scenario('a port that is late is said to be, and opens when it is there', {
   await arrived(page);
 });
 
-scenario('back and forward start and stop nothing', {}, async (line) => {
-  const { page, open, gateway } = line;
-  const posts = [];
-  page.on('request', (request) => request.method() === 'POST' && posts.push(request.url()));
-  await open();
-  await page.click('form[action$="/-/start"] button');
-  await state(page, 'running');
-  await page.click('a[href="./preview/"]');
-  await arrived(page);
-  const { used } = await status(line);
-  for (const step of ['goBack', 'goBack', 'goForward', 'goForward', 'goBack']) {
-    await page[step]();
-    assert.equal((await status(line)).state, 'running', step);
-  }
-  await state(page, 'running');
-  assert.ok(used);
-  await page.click('form[action$="/-/stop"] button');
-  await state(page, 'stopped');
-  const before = posts.length;
-  for (const step of ['goBack', 'goForward']) {
-    await page[step]();
-    assert.equal(page.url(), gateway.at(), step);
-    await state(page, 'stopped');
-    assert.equal((await status(line)).state, 'stopped', step);
-  }
-  assert.equal(posts.length, before, 'no form was sent again');
-  assert.equal(before, 2);
-});
-
 scenario('the session\'s page counts down in place, and keeps it by its button', {
   settings: ['idle.after=2s', 'idle.countdown=5s'],
 }, async (line) => {
@@ -143,6 +110,7 @@ scenario('the session\'s page counts down in place, and keeps it by its button',
   const alive = () => page.evaluate(() => performance.timeOrigin);
   const loaded = await alive();
   await keep.waitFor();
+  assert.equal(await page.getByRole('alert').innerText(), 'Nobody uses it');
   await keep.focus();
   await shows(page, 'left', '^[0-3] s$');
   assert.equal(await alive(), loaded, 'it was not loaded again');
@@ -211,4 +179,16 @@ scenario('a page that has nothing to follow looks again after its time', {
   await again;
   assert.equal(times(line, 'preview/'), before + 1);
   assert.equal(page.url(), gateway.at('preview/#part'));
+});
+
+scenario('the session\'s page tells when it was last used', {}, async ({ page, open }) => {
+  await open();
+  assert.doesNotMatch(await page.locator('main').innerText(), /Last used/);
+  const minute = (time) => new Date(time).toISOString().slice(0, 16).replace('T', ' ');
+  const before = minute(Date.now());
+  await open('preview/');
+  await arrived(page);
+  await open();
+  const [, used] = (await page.locator('main').innerText()).match(/^Last used (\d{4}-\d\d-\d\d \d\d:\d\d) UTC$/m);
+  assert.ok(before <= used && used <= minute(Date.now()), used);
 });

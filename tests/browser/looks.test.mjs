@@ -1,10 +1,21 @@
 // How the pages look in all their states.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { after, before } from 'node:test';
 
 import { arrived, scenario, state } from './harness.mjs';
 import { look } from './looks.mjs';
 import { fails, waitAll, waits } from './services.mjs';
+
+// It knows no project.
+let platform;
+before(async () => {
+  platform = createServer((request, response) => response.writeHead(404).end()).listen(0, '127.0.0.1');
+  await once(platform, 'listening');
+});
+after(() => platform.close());
 
 scenario('the pages of a session look well in all its states', { settings: waits }, async (line) => {
   const { page, open } = line;
@@ -76,11 +87,50 @@ scenario('the pages of what is not started look well', {
   await look(page, 'refused');
 });
 
-scenario('the pages of a failed session look well', { settings: fails }, async ({ page, open }) => {
+scenario('the page of a failure that may pass looks well', {
+  settings: (folder) => [...waits(folder), 'spawn.hold=1s', 'spawn.timeout=1s'],
+}, async ({ page, open }) => {
+  await open('preview/');
+  await state(page, 'failed');
+  await page.getByText('This page looks again by itself').waitFor();
+  await look(page, 'failed for now');
+});
+
+/** Opens the page of a session of which a service has just failed. */
+async function failed({ page, context, gateway, open }) {
+  await context.request.post(gateway.at('-/start'));
+  await open();
+  await page.locator('.grid .failed').waitFor();
+}
+
+scenario('the page of a failure with much to say looks well', {
+  settings: ['local.services.preview.command={sh,-c,for n in $(seq 60); do echo $n: what was said at this line; done; '
+    + 'printf %0500d 7 >&2; exit 3}'],
+}, async (line) => {
+  const { page, open } = line;
+  await open('preview/');
+  await state(page, 'failed');
+  assert.match(await page.locator('pre').innerText(), /60: what was said.*0{300}/s);
+  await look(page, 'failed at length');
+  await failed(line);
+  await look(page, 'session failed at length');
+});
+
+scenario('the page of a session of no project looks well', {
+  settings: () => [`resolver.url=http://127.0.0.1:${platform.address().port}/`],
+}, async ({ page, open }) => {
+  const answer = await open('preview/');
+  assert.equal(answer.status(), 404);
+  await state(page, 'no_such_project');
+  await look(page, 'no such project');
+});
+
+scenario('the pages of a failed session look well', { settings: fails }, async (line) => {
+  const { page, open } = line;
   await open('preview/');
   await state(page, 'failed');
   await look(page, 'failed');
-  await open();
+  await failed(line);
   await look(page, 'session failed');
 });
 

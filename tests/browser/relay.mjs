@@ -1,4 +1,5 @@
-// A TCP relay before a gateway. It counts what is connected, can cut it, and can lead on to another gateway.
+// A TCP relay before a gateway. It counts what is connected, can cut or lose it, and can lead on to another
+// gateway.
 
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
@@ -41,6 +42,13 @@ export class Relay {
   /** Cuts all connections as a network does that fails: both sides are reset, and no last word is passed on. */
   cut() {
     for (const sides of this.#open) sides.forEach((side) => side.resetAndDestroy());
+  }
+
+  /** Loses all connections as a computer does that sleeps: nothing passes, and neither side is told. */
+  lose() {
+    for (const sides of this.#open) {
+      for (const side of sides) side.unpipe().pause();
+    }
   }
 
   async close() {

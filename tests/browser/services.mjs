@@ -1,6 +1,7 @@
 // Operator's commands: services that do what a scenario waits for, when it says so, and services of the tests' own.
 
 import { cpSync, symlinkSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -49,6 +50,9 @@ export const waitAll = (folder) => ['preview', 'chat', 'vscode'].map((service) =
   `local.services.${service}.command={sh,-c,until test -e ${folder}/go; do sleep 0.05; done; `
     + `exec ${program} demo ${service}}`
 ));
+
+/** Makes the file `go` that services wait for. */
+export const go = ({ folder }) => writeFile(join(folder, 'go'), '');
 
 /** The preview's service, which fails until the scenario has made the file `mended`. */
 export const fails = (folder) => [
