@@ -3,7 +3,7 @@
 use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{Full, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -135,9 +135,11 @@ impl Bare {
 /// Lets nobody else connect until the next is accepted: one waits already, and the kernel keeps no second.
 pub async fn fill(Bare(listener): &Bare) -> TcpStream {
     rustix::net::listen(listener, 0).expect("it listens");
-    while listener.accept().now_or_never().is_some() {}
+    // Of the kernel itself: the runtime may not have heard yet of a probe that has come.
+    while rustix::net::accept(listener).is_ok() {}
     let address = listener.local_addr().expect("it is bound");
-    TcpStream::connect(address).await.expect("there is a place")
+    let connected = timeout(DEADLINE, TcpStream::connect(address)).await;
+    connected.expect("in time").expect("there is a place")
 }
 
 /// Reads a head, byte by byte so that nothing behind it is taken; empty if the other side hangs up.
