@@ -81,8 +81,9 @@ impl Activator {
             let begun = Instant::now();
             let outcome = activator.run(id, grant, client).await;
             activator.records.forget(id);
-            activator.watcher.started(outcome.is_ok(), begun.elapsed());
-            start.finish(outcome, begun.elapsed());
+            let (well, took) = (outcome.is_ok(), begun.elapsed());
+            start.finish(outcome, took);
+            activator.watcher.started(well, took);
         });
         Ok(())
     }

@@ -11,8 +11,11 @@ use super::{
 };
 use crate::{
     sessions::{TWO, sessions, told, until_shown, watch},
-    support::{cluster::Relay, serve::Serve},
+    support::{client::scraped, cluster::Relay, serve::Serve},
 };
+
+/// The starts that are over, and went well.
+const STARTS: &str = r#"session_gateway_starts_total{outcome="ok"}"#;
 
 /// Each column beside the one before: how wide the pods' addresses are depends on how many pods there were. What is
 /// further in than the line before stays so.
@@ -89,7 +92,11 @@ async fn each_command_tells_of_sessions_in_a_cluster() {
     relay.faults(json!({})).await;
     // As a whole, and each of its services.
     until_shown(gateway.admin, id, r#""state": "running""#, 4);
-    for command in ["start", "show", "explain", "keep"] {
+    // As long as a start is under way its stages have their times.
+    scraped(gateway.admin, &format!("{STARTS} 1")).await;
+    shown.run(&gateway, &["start", id]);
+    scraped(gateway.admin, &format!("{STARTS} 2")).await;
+    for command in ["show", "explain", "keep"] {
         shown.run(&gateway, &[command, id]);
     }
     for output in ["json", "yaml"] {
