@@ -31,6 +31,7 @@ use crate::{
     support::{
         DEADLINE, Gateway, Service, Way,
         kept::{Kept, Socket, nothing},
+        kit::elsewhere,
         serve::Serve,
         service::{Answer, text},
         table::seen,
@@ -174,11 +175,7 @@ pub(crate) async fn who_types_is_kept_and_who_left_is_not(gateway: &Serve) {
 #[tokio::test]
 async fn an_editor_left_alone_goes_idle_on_this_machine_and_slow_typing_does_not() {
     let data = tempdir().unwrap();
-    // Processes that end when asked to; what listens on their ports is here.
-    let commands = ["preview", "chat", "vscode"]
-        .map(|name| format!("local.services.{name}.command={{sleep,1000}}"));
-    let settings = [&commands[..], &[SETTINGS.to_owned()]].concat();
-    let gateway = Serve::start(data.path(), &settings);
+    let gateway = Serve::start(data.path(), &elsewhere(&[SETTINGS]));
     who_types_is_kept_and_who_left_is_not(&gateway).await;
 }
 

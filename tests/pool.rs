@@ -99,21 +99,13 @@ async fn a_new_pod_at_the_same_address_gets_a_new_connection_and_the_old_one_is_
     let gateway = Gateway::with(address, &["workers=1"]);
     let id = gateway.runs().await;
     let path = format!("/{id}/preview/");
-    let answers = async {
-        let (mut stream, _) = service.asked().await;
-        stream.write_all(OK.as_bytes()).await.unwrap();
-        stream
-    };
+    let answers = service.answers(OK);
     let (reply, mut old) = tokio::join!(gateway.send("GET", &path, &[]), answers);
     assert_eq!(reply.text(), "ok");
     gateway.sessions.end(id);
     gateway.send("POST", &format!("/{id}/-/start"), &[]).await;
     gateway.until_running(id).await;
-    let answers = async {
-        let (mut stream, _) = service.asked().await;
-        stream.write_all(OK.as_bytes()).await.unwrap();
-        stream
-    };
+    let answers = service.answers(OK);
     let (reply, _new) = tokio::join!(gateway.send("GET", &path, &[]), answers);
     assert_eq!(reply.text(), "ok");
     let mut more = Vec::new();

@@ -5,17 +5,17 @@ mod ends;
 mod matrix;
 mod memory;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use futures_util::{SinkExt, StreamExt};
 use session_gateway::session::SessionId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::timeout,
 };
 use tokio_tungstenite::{
-    client_async,
+    WebSocketStream, accept_async, client_async,
     tungstenite::{
         Error, Message, client::IntoClientRequest, error::ProtocolError,
         handshake::derive_accept_key,
@@ -29,6 +29,29 @@ use crate::support::{
 };
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// A service that deals with each of its websockets like this.
+async fn serving<F>(
+    serve: impl Fn(WebSocketStream<TcpStream>) -> F + Send + Sync + 'static,
+) -> SocketAddr
+where
+    F: Future<Output = ()> + Send,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let serve = Arc::clone(&serve);
+            tokio::spawn(async move {
+                if let Ok(socket) = accept_async(stream).await {
+                    serve(socket).await;
+                }
+            });
+        }
+    });
+    address
+}
 
 /// A service that takes every connection's head, switches, and leaves the socket to the test.
 struct Switching(Bare);

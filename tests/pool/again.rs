@@ -204,11 +204,7 @@ async fn a_service_that_cannot_be_reached_again_is_told_of_without_its_address()
         let port = listener.local_addr().unwrap();
         let service = Bare::on(listener);
         let path = format!("/{}/chat/", gateway.id);
-        let answers = async {
-            let (mut stream, _) = service.asked().await;
-            stream.write_all(OK.as_bytes()).await.unwrap();
-            stream
-        };
+        let answers = service.answers(OK);
         let (reply, mut stream) = tokio::join!(gateway.send("GET", &path, &[]), answers);
         assert_eq!(reply.text(), "ok");
         let leaves = async {
@@ -250,9 +246,7 @@ async fn a_service_that_does_not_accept_in_time_is_waited_for() {
     let accepts = async {
         gateway.until_held(id, 1).await;
         drop(filler);
-        let (mut stream, _) = service.asked().await;
-        stream.write_all(OK.as_bytes()).await.unwrap();
-        stream
+        service.answers(OK).await
     };
     let (reply, _stream) = tokio::join!(gateway.send("GET", &path, &[]), accepts);
     assert_eq!(reply.text(), "ok");

@@ -171,7 +171,7 @@ impl Served {
 
 /// These settings, and services that are no more than a process that ends when asked to: what listens on their ports is
 /// in the test.
-fn elsewhere(settings: &[&str]) -> Vec<String> {
+pub fn elsewhere(settings: &[&str]) -> Vec<String> {
     let services = ["preview", "chat", "vscode"];
     let sleep = services.map(|name| format!("local.services.{name}.command={{sleep,1000}}"));
     let settings = settings.iter().map(|&one| one.to_owned());

@@ -9,7 +9,7 @@ use http_body_util::{Full, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -129,6 +129,14 @@ impl Bare {
             }
         };
         timeout(DEADLINE, asked).await.expect("it is asked in time")
+    }
+
+    /// Answers the next who asks with this, and returns the connection.
+    pub async fn answers(&self, with: &str) -> TcpStream {
+        let (mut stream, _) = self.asked().await;
+        let written = stream.write_all(with.as_bytes()).await;
+        written.expect("it is read");
+        stream
     }
 }
 

@@ -5,17 +5,14 @@ use std::net::SocketAddr;
 use futures_util::{SinkExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{mpsc, watch},
     task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
-use tokio_tungstenite::{
-    accept_async,
-    tungstenite::{Message, protocol::frame::coding::CloseCode},
-};
+use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
-use super::{Switching, handshake, head, running_with, tunnel};
+use super::{Switching, handshake, head, running_with, serving, tunnel};
 use crate::support::{DEADLINE, Gateway, Way, kept::Socket, long, tls::Localhost, until};
 
 /// Tunnels on a connection of HTTP/2.
@@ -52,33 +49,26 @@ async fn until_closed(socket: &mut Socket, got: &mut u64) -> (CloseCode, String)
 
 /// Answers each message with three, and reports how each websocket was closed.
 async fn chatty() -> (SocketAddr, mpsc::UnboundedReceiver<CloseCode>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let (closed, codes) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let closed = closed.clone();
-            tokio::spawn(async move {
-                let Ok(mut socket) = accept_async(stream).await else {
-                    return;
-                };
-                let (mut got, mut sent) = (0, 0);
-                while let Some(Ok(one)) = socket.next().await {
-                    if let Message::Close(Some(close)) = one {
-                        let _ = closed.send(close.code);
-                        continue;
-                    }
-                    assert_eq!(one, message(got), "in order, and whole");
-                    got += 1;
-                    for _ in 0..ANSWERS {
-                        let _ = socket.send(message(sent)).await;
-                        sent += 1;
-                    }
+    let address = serving(move |mut socket| {
+        let closed = closed.clone();
+        async move {
+            let (mut got, mut sent) = (0, 0);
+            while let Some(Ok(one)) = socket.next().await {
+                if let Message::Close(Some(close)) = one {
+                    let _ = closed.send(close.code);
+                    continue;
                 }
-            });
+                assert_eq!(one, message(got), "in order, and whole");
+                got += 1;
+                for _ in 0..ANSWERS {
+                    let _ = socket.send(message(sent)).await;
+                    sent += 1;
+                }
+            }
         }
     });
-    (address, codes)
+    (address.await, codes)
 }
 
 /// Speaks from `go` on, reports that it does by dropping `busy`, and is told to come again; returns how many messages

@@ -3,17 +3,13 @@
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
     sync::mpsc,
 };
-use tokio_tungstenite::{
-    WebSocketStream, accept_async,
-    tungstenite::protocol::{
-        CloseFrame,
-        frame::{
-            Frame,
-            coding::{Data, OpCode},
-        },
+use tokio_tungstenite::tungstenite::protocol::{
+    CloseFrame,
+    frame::{
+        Frame,
+        coding::{Data, OpCode},
     },
 };
 
@@ -27,37 +23,27 @@ const SIZES: [usize; 6] = [1, 125, 126, 65_535, 65_536, 300_000];
 /// A service that sends every message back in fragments, with a ping before each of them, and closes as it is told:
 /// `close CODE REASON`. Reports each Close that it gets.
 async fn fragmenting() -> (SocketAddr, mpsc::UnboundedReceiver<CloseFrame>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let (closed, closes) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let closed = closed.clone();
-            tokio::spawn(async move {
-                let Ok(mut socket) = accept_async(stream).await else {
-                    return;
-                };
-                while let Some(Ok(message)) = socket.next().await {
-                    match message {
-                        Message::Binary(bytes) => fragments(&mut socket, &bytes).await,
-                        Message::Text(text) => {
-                            let mut words = text.splitn(3, ' ').skip(1);
-                            let code: u16 = words.next().unwrap().parse().unwrap();
-                            let reason = words.next().unwrap().into();
-                            let code = code.into();
-                            socket
-                                .close(Some(CloseFrame { code, reason }))
-                                .await
-                                .unwrap();
-                        }
-                        Message::Close(Some(close)) => closed.send(close).unwrap(),
-                        _ => {}
+    let address = serving(move |mut socket| {
+        let closed = closed.clone();
+        async move {
+            while let Some(Ok(message)) = socket.next().await {
+                match message {
+                    Message::Binary(bytes) => fragments(&mut socket, &bytes).await,
+                    Message::Text(text) => {
+                        let mut words = text.splitn(3, ' ').skip(1);
+                        let code: u16 = words.next().unwrap().parse().unwrap();
+                        let (code, reason) = (code.into(), words.next().unwrap().into());
+                        let close = CloseFrame { code, reason };
+                        socket.close(Some(close)).await.unwrap();
                     }
+                    Message::Close(Some(close)) => closed.send(close).unwrap(),
+                    _ => {}
                 }
-            });
+            }
         }
     });
-    (address, closes)
+    (address.await, closes)
 }
 
 /// Sends a message in fragments of [`SIZES`], with a ping before each.
