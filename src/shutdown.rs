@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -111,16 +112,16 @@ impl Default for Ending {
 
 impl Drain {
     /// Runs a task on this drain's runtime. Dropping the handle does not end the task.
+    ///
+    /// It is boxed, which is not for what every request needs: tokio is compiled once for each type of task.
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn<T: Send + 'static>(
         &self,
         name: &'static str,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        self.handle.spawn(
-            self.tasks
-                .track_future(task.instrument(debug_span!("task", name))),
-        )
+        let task: BoxFuture<'static, T> = Box::pin(task.instrument(debug_span!("task", name)));
+        self.handle.spawn(self.tasks.track_future(task))
     }
 
     /// Runs a task on the thread that calls, which must be a worker's runtime. No span: connections and tunnels are

@@ -51,6 +51,7 @@ mod record;
 mod remove;
 mod status;
 mod stop;
+mod text;
 mod watch;
 
 /// Accounts in one page of a list.

@@ -8,7 +8,10 @@ use k8s_openapi::api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyPee
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::names::{self, NamespaceTemplate};
+use super::{
+    names::{self, NamespaceTemplate},
+    text::{document, reread},
+};
 use crate::session::{Plan, Services};
 use crate::settings::Section;
 
@@ -314,13 +317,16 @@ fn typed<T: DeserializeOwned + Serialize + Default>(section: &mut Section<'_>, k
     let Some(written) = section.optional(key, Section::json) else {
         return T::default();
     };
-    match serde_json::from_value::<T>(written.clone()) {
+    match reread::<T>(&written) {
         Err(error) => {
-            section.check(&[key], false, || error.to_string());
+            let error = error.to_string();
+            // Where it is in the text that was made here tells nobody anything.
+            let (problem, _) = error.rsplit_once(" at line ").unwrap_or((&error, ""));
+            section.check(&[key], false, || problem.to_owned());
             T::default()
         }
         Ok(read) => {
-            let kept = serde_json::to_value(&read).unwrap_or_default();
+            let kept = document(&read);
             let dropped = dropped(&written, &kept);
             section.check(&[key], dropped.is_none(), || {
                 format!(
@@ -386,17 +392,14 @@ mod tests {
     fn a_field_that_would_be_dropped_is_named() {
         let written =
             json!({"spec": {"containers": [{"name": "session", "imagee": "x"}], "hostname": "h"}});
-        let read: PodTemplateSpec = serde_json::from_value(written.clone()).expect("it is one");
-        let kept = serde_json::to_value(read).expect("it is JSON");
+        let read: PodTemplateSpec = reread(&written).expect("it is one");
+        let kept = document(&read);
         assert_eq!(
             dropped(&written, &kept).as_deref(),
             Some(".spec.containers[0].imagee")
         );
         let written = json!({"spec": {"containers": [], "tolerations": null}, "metadata": {"labels": {"a": "b"}}});
-        let read: PodTemplateSpec = serde_json::from_value(written.clone()).expect("it is one");
-        assert_eq!(
-            dropped(&written, &serde_json::to_value(read).expect("it is JSON")),
-            None
-        );
+        let read: PodTemplateSpec = reread(&written).expect("it is one");
+        assert_eq!(dropped(&written, &document(&read)), None);
     }
 }

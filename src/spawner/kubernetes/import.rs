@@ -12,13 +12,14 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use serde::{Serialize, Serializer, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Cluster, KubernetesSpawner, PAGE, asked,
     names::{self, UUID},
     objects::{Objects, Template, is_ours},
     record,
+    text::document,
 };
 use crate::{
     activator::SpawnError,
@@ -202,7 +203,7 @@ impl Cluster {
             Err(error) => return Err(asked(error)),
         };
         let template = deployment.spec.map(|spec| spec.template.spec);
-        Ok(differences(&json!(template), &json!(made.spec)))
+        Ok(differences(&document(&template), &document(&made.spec)))
     }
 
     async fn releases(&self) -> Result<Vec<Release>, SpawnError> {

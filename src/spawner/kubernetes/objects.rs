@@ -27,6 +27,7 @@ use super::{
     config::{KubernetesConfig, ServiceObjects},
     names::{self, MANAGED_BY, MANAGER, PLAN, UUID},
     pod,
+    text::document,
 };
 use crate::session::{Plan, Services, SessionId};
 
@@ -240,9 +241,6 @@ impl Objects {
     /// Every object as it is sent, in the order in which they are made.
     #[must_use]
     pub fn documents(&self) -> Vec<serde_json::Value> {
-        fn document<T: serde::Serialize>(object: &T) -> serde_json::Value {
-            serde_json::to_value(object).expect("an object of strings and numbers is JSON")
-        }
         let mut all: Vec<_> = self.namespace.iter().map(document).collect();
         all.push(document(&self.account));
         all.extend(self.policy.iter().map(document));
