@@ -161,8 +161,9 @@ def nextest(run: Setting, which: str, before: Sequence[str] = (), **env: str) ->
     ended = run.run(*before, "cargo", "nextest", "run", "--locked", "--profile", profile, *quiet, "-E", which,
                     minutes=60 if run.long else 15, **env)
     summary = r"^ *Summary .* {}"
+    # Each kind of failure has its own number there.
     outcome = counted("cargo nextest", ended, summary.format(r"(\d+) passed"),
-                      summary.format(r"(\d+) (?:failed|timed out|exec failed)"))
+                      r"(\d+) (?:failed|timed out|exec failed)(?=, |$)")
     if measured := re.findall(r"^ *measured: (.*)", ended.plain, re.MULTILINE):
         outcome.notes.append("\n".join(["measured by the tests", *measured]))
     return outcome

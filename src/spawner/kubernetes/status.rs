@@ -69,10 +69,12 @@ const SETUP: [&str; 5] = [
     "PreCreateHookError",
     "PostStartHookError",
 ];
-/// What the scheduler says while the disk is not there yet, or while it has not heard of a claim that was just made.
-const NO_DISK_YET: [&str; 2] = [
+/// What the scheduler says while the disk is not there yet, or while it has not heard of a claim or a volume that was
+/// just made.
+const NO_DISK_YET: [&str; 3] = [
     "unbound immediate PersistentVolumeClaims",
     "persistentvolumeclaim \"",
+    "persistentvolume \"",
 ];
 
 /// Reads a pod. `None` if it is no session's: without an id, or not in the namespace that the session has.

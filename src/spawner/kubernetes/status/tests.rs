@@ -86,6 +86,7 @@ fn each_cause_is_told_in_the_clusters_own_words() {
     let no_cpu = "0/1 nodes are available: 1 Insufficient cpu.";
     let too_new =
         "0/1 nodes are available: persistentvolumeclaim \"dev-session-x-workspace\" not found.";
+    let no_volume = "0/1 nodes are available: persistentvolume \"pvc-1\" not found. not found";
     let no_disk = "0/1 nodes: pod has unbound immediate PersistentVolumeClaims.";
     #[rustfmt::skip]
     let table = [
@@ -99,6 +100,7 @@ fn each_cause_is_told_in_the_clusters_own_words() {
         (unscheduled("Unschedulable", no_cpu), nowhere(no_cpu)),
         (unscheduled("Unschedulable", no_disk), State::Waits(Stage::Disk)),
         (unscheduled("Unschedulable", too_new), State::Waits(Stage::Disk)),
+        (unscheduled("Unschedulable", no_volume), State::Waits(Stage::Disk)),
         (unscheduled("SchedulingGated", ""), State::Waits(Stage::Schedule)),
         (json!({ "phase": "Pending" }), State::Waits(Stage::Schedule)),
         (json!({ "phase": "Failed", "reason": "Evicted", "message": "no memory" }), over(evicted)),
