@@ -122,7 +122,7 @@ async fn a_session_that_nobody_uses_is_stopped_and_comes_back_with_its_files_twe
 }
 
 /// What a start meets, by which words the cluster is known to know it, and the code and the words that are to be shown.
-const FAILURES: [(&str, &str, &str, &str); 8] = [
+const FAILURES: [(&str, &str, &str, &str); 9] = [
     (
         "image.tag=none",
         "ErrImageNeverPull",
@@ -167,7 +167,15 @@ const FAILURES: [(&str, &str, &str, &str); 8] = [
         "port_not_listening",
         "nothing listens on port",
     ),
-    // As its claim says it.
+    // As events say it, of the pod and of its claim. A volume that no container mounts is none of a kubelet's concern.
+    (
+        "podTemplate.spec.volumes[0].name=none,podTemplate.spec.volumes[0].secret.secretName=none,\
+         podTemplate.spec.containers[0].volumeMounts[0].name=none,\
+         podTemplate.spec.containers[0].volumeMounts[0].mountPath=/none,podTemplate.spec.containers[0].name=session",
+        "MountVolume.SetUp failed",
+        "workspace_unusable",
+        "FailedMount: MountVolume.SetUp failed for volume",
+    ),
     (
         "storage.className=nowhere",
         "nowhere",
@@ -197,7 +205,10 @@ async fn what_a_real_kubelet_says_of_a_failed_start_is_told() {
             explained: &[&explained, words, exit],
         };
         let fact: BoxFuture<'_, ()> = match code {
-            "workspace_unusable" => Box::pin(event_says(&relay, id, (CLAIM, known))),
+            "workspace_unusable" if known == "nowhere" => {
+                Box::pin(event_says(&relay, id, (CLAIM, known)))
+            }
+            "workspace_unusable" => Box::pin(event_says(&relay, id, ("Pod", known))),
             "port_not_listening" => Box::pin(async {
                 pod_says(&relay, id, known).await;
                 sleep(Duration::from_secs(5)).await;
