@@ -113,7 +113,7 @@ impl Default for Ending {
 impl Drain {
     /// Runs a task on this drain's runtime. Dropping the handle does not end the task.
     ///
-    /// It is boxed, which is not for what every request needs: tokio is compiled once for each type of task.
+    /// The task is boxed: tokio is compiled once for each type of task. No request to a session that runs needs one.
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn<T: Send + 'static>(
         &self,

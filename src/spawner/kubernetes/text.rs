@@ -1,5 +1,5 @@
-//! Kubernetes' types as documents and back, by way of JSON's text: so does the client of the API, and the code that
-//! reads and writes all the types in a pod, which is most of what this crate compiles, is there once for each way.
+//! Kubernetes' types as documents and back, by way of JSON's text. So does the client of the API; by another way, what
+//! reads and writes all the types in a pod would be compiled once more.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
