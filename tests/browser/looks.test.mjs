@@ -1,13 +1,17 @@
 // How the pages look in all their states.
 
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { join } from 'node:path';
 import { after, before } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 
-import { arrived, scenario, state } from './harness.mjs';
+import { arrived, scenario, state, status } from './harness.mjs';
 import { look } from './looks.mjs';
-import { fails, waitAll, waits } from './services.mjs';
+import { fails, go, waitAll, waits } from './services.mjs';
 
 // It knows no project.
 let platform;
@@ -42,6 +46,51 @@ scenario('the page of a session that starts looks well', {
   await page.click('form[action$="/-/start"] button');
   await state(page, 'starting');
   await look(page, 'session starting');
+});
+
+/** Settings of sessions with a service that ends when the scenario has made the file `go`, and not when told to. */
+const stubborn = (folder) => ['service.chat=null', 'service.vscode=null', 'spawn.concurrent=1', 'local.grace=2m',
+  `local.services.preview.command={sh,-c,trap : TERM; touch ${folder}/deaf; `
+    + `until test -e ${folder}/go; do sleep 0.05; done}`];
+
+/** Waits until one of them does not hear that it is told to end. */
+async function deaf({ folder }) {
+  while (!existsSync(join(folder, 'deaf'))) await setTimeout(20);
+}
+
+scenario('the pages of a stop under way look well', { settings: stubborn }, async (line) => {
+  const { page, context, gateway, open } = line;
+  await open('preview/');
+  await deaf(line);
+  const stop = context.request.post(gateway.at('-/stop'), { timeout: 0 });
+  await open();
+  await state(page, 'stopping');
+  await look(page, 'session stopping');
+  await open('preview/');
+  await page.getByText('The session is being stopped').waitFor();
+  await look(page, 'waiting for a stop');
+  await go(line);
+  await stop;
+});
+
+scenario('the pages of a queue look well', { settings: stubborn }, async (line) => {
+  const { page, context, gateway, open } = line;
+  const other = { at: (path) => gateway.at(path).replace(gateway.id, '00000000-0000-4000-8000-000000000000') };
+  const begin = () => context.request.post(other.at('-/start'));
+  await begin();
+  await deaf(line);
+  const stop = context.request.post(other.at('-/stop'), { timeout: 0 });
+  while ((await status({ context, gateway: other })).state !== 'stopping');
+  // It has the only turn until it has ended.
+  await begin();
+  await open('preview/');
+  await page.getByText('number 1 in the queue').waitFor();
+  await look(page, 'waiting in the queue');
+  await open();
+  await page.getByText('number 1 in the queue').waitFor();
+  await look(page, 'session in the queue');
+  await go(line);
+  await stop;
 });
 
 scenario('the page of a stop that is announced looks well', {
