@@ -13,10 +13,7 @@ use crate::support::{
     serve::Serve,
 };
 
-const CHART: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/deploy/charts/dev-session-template"
-);
+const CHART: &str = "./deploy/charts/dev-session-template";
 /// Sessions of the chart are none of a gateway's business, unused or not.
 pub(super) const SETTINGS: &str = "image.tag=test,idle.after=2s,idle.countdown=1s";
 

@@ -13,10 +13,7 @@ use session_gateway::session::SessionId;
 use super::{IMAGE, answered};
 use crate::support::cluster::{API, Relay, helm};
 
-const CHART: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/deploy/charts/dev-session-template"
-);
+const CHART: &str = "./deploy/charts/dev-session-template";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_session-gateway");
 
 /// The words after `helm install` for a session.

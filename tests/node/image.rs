@@ -25,7 +25,7 @@ use crate::support::{
     serve::try_send,
 };
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/charts/session-gateway");
+const CHART: &str = "./deploy/charts/session-gateway";
 const NAMESPACE: &str = "gateways";
 const NAME: &str = "session-gateway";
 /// Clients that ask all the time.
