@@ -22,6 +22,8 @@ from shell import ROOT, Ended, Unavailable, run
 PACKAGE = "session-gateway"
 # At a time: a scenario waits for its browser a good part of its time.
 BROWSERS = 2
+# The same of a test and its cluster.
+SESSIONS = str((os.cpu_count() or 1) + 1)
 # A pattern for a number that is not printed.
 NEVER = r"(?!)"
 
@@ -184,7 +186,7 @@ def sockets(run: Setting) -> Outcome:
 def kubernetes(run: Setting) -> Outcome:
     helm = install.helm()
     with cluster.up(install.cluster(), helm) as running:
-        outcome = on_cluster(run, running, helm, "kind(test) & test(/^kubernetes::/)")
+        outcome = on_cluster(run, running, helm, "kind(test) & test(/^kubernetes::/)", NEXTEST_TEST_THREADS=SESSIONS)
         outcome.add(running.audit())
         return outcome
 
@@ -202,10 +204,10 @@ def node(run: Setting) -> Outcome:
         return outcome
 
 
-def on_cluster(run: Setting, running: cluster.Cluster, helm: Path, which: str) -> Outcome:
+def on_cluster(run: Setting, running: cluster.Cluster, helm: Path, which: str, **env: str) -> Outcome:
     """Runs the tests of one kind where they reach the cluster."""
     return nextest(run, which, before=running.inside(), HELM=str(helm),
-                   SESSION_GATEWAY_TEST_CLUSTER=json.dumps(running.said))
+                   SESSION_GATEWAY_TEST_CLUSTER=json.dumps(running.said), **env)
 
 
 def rules(run: Setting) -> Outcome:
