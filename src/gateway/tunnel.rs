@@ -226,10 +226,14 @@ where
         let (reason, until) = tokio::select! {
             // Without drawing lots for each message.
             biased;
-            outcome = poll_fn(|cx| {
+            Some(outcome) = poll_fn(|cx| {
+                // First: a service that breaks off with its session would take the Close from the client.
+                if lease.instance().has_ended() {
+                    return Poll::Ready(None);
+                }
                 let outcome = self.poll(cx, open, &moved);
                 self.work(lease);
-                outcome
+                outcome.map(Some)
             }) => return outcome,
             () = lease.instance().ended() => (Reason::Gone, Instant::now() + FRAME),
             () = silence(&moved, times.silence) => (Reason::Silent, Instant::now() + FRAME),
@@ -261,12 +265,12 @@ where
         moved: &Cell<bool>,
     ) -> Poll<io::Result<TunnelEnd>> {
         let before = (self.up.moves(), self.down.moves());
-        let up = self
-            .up
-            .poll(cx, &mut self.client, &mut self.service, open)?;
+        let up = self.up.poll(cx, &mut self.client, &mut self.service, open);
+        // What a service said before it broke off is there even if nothing can be sent to it any more.
         let down = self
             .down
             .poll(cx, &mut self.service, &mut self.client, open)?;
+        let up = up?;
         if up.is_ready() && down.is_ready() {
             return Poll::Ready(Ok(TunnelEnd::Closed));
         }

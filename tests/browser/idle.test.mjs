@@ -16,7 +16,7 @@ before(async () => { server = await CodeServer.start(); });
 after(() => server?.end());
 
 scenario('code-server in a tab that is left open is stopped after a countdown, and kept by a button and by typing', {
-  settings: () => ['idle.after=3s', 'idle.countdown=6s', 'service.vscode.input_frames=3',
+  settings: () => ['idle.after=3s', 'idle.countdown=12s', 'service.vscode.input_frames=3',
     ...outside(server.port)],
   says: itsOwn,
 }, async ({ page, context, gateway }) => {
