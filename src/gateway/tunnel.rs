@@ -376,7 +376,7 @@ fn both<T>(one: Poll<T>, other: Poll<T>) -> Poll<()> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
 
@@ -398,6 +398,25 @@ mod tests {
         let (ended, ()) = tokio::join!(poll_fn(|cx| tunnel.poll(cx, &open, &moved)), speak);
         assert_eq!(ended.unwrap(), TunnelEnd::Half);
         assert_eq!(begun.elapsed().as_secs(), (HALF / 2 + HALF).as_secs());
+    }
+
+    #[tokio::test]
+    async fn what_a_service_said_before_it_broke_off_is_passed_on() {
+        let (mut client, near) = duplex(64);
+        let (mut service, far) = duplex(64);
+        let open = direction::tests::open();
+        let up = Direction::new(Way::Up, &Bytes::new(), 0);
+        let down = Direction::new(Way::Down, &Bytes::new(), 0);
+        let mut tunnel = Tunnel::new((near, far), (up, down));
+        let moved = Cell::new(false);
+        service.write_all(b"bye").await.unwrap();
+        drop(service);
+        client.write_all(b"and then?").await.unwrap();
+        let broke = poll_fn(|cx| tunnel.poll(cx, &open, &moved)).await;
+        assert_eq!(broke.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let mut got = [0; 3];
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"bye");
     }
 
     /// How large the future of a function is.

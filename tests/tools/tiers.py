@@ -22,8 +22,8 @@ from shell import ROOT, Ended, Unavailable, run
 PACKAGE = "session-gateway"
 # At a time: a scenario waits for its browser a good part of its time.
 BROWSERS = 2
-# The same of a test and its cluster.
-SESSIONS = str((os.cpu_count() or 1) + 1)
+# The same of a test on a cluster, which waits for that.
+THREADS = str((os.cpu_count() or 1) + 1)
 # A pattern for a number that is not printed.
 NEVER = r"(?!)"
 
@@ -186,7 +186,7 @@ def sockets(run: Setting) -> Outcome:
 def kubernetes(run: Setting) -> Outcome:
     helm = install.helm()
     with cluster.up(install.cluster(), helm) as running:
-        outcome = on_cluster(run, running, helm, "kind(test) & test(/^kubernetes::/)", NEXTEST_TEST_THREADS=SESSIONS)
+        outcome = on_cluster(run, running, helm, "kind(test) & test(/^kubernetes::/)", NEXTEST_TEST_THREADS=THREADS)
         outcome.add(running.audit())
         return outcome
 
