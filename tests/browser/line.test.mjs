@@ -53,8 +53,10 @@ scenario('a running service that dies is shown as failed', {
   await open('preview/');
   await arrived(page);
   await writeFile(join(folder, 'die'), '');
-  // Until it has ended it answers.
-  do await open('preview/'); while (await page.locator('body[data-state]').count() === 0);
+  // Until it has ended it answers, with a page that loads itself again when it is cut off: also amid a visit.
+  const itself = ({ message }) => assert.match(message, /interrupted by another navigation/);
+  const visit = () => open('preview/').catch(itself);
+  do await visit(); while (await page.locator('body[data-state]').count() === 0);
   await state(page, 'failed');
   assert.match(await page.locator('body').innerText(), /out of luck/);
   await rm(join(folder, 'die'));
