@@ -376,19 +376,28 @@ fn both<T>(one: Poll<T>, other: Poll<T>) -> Poll<()> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn half_a_tunnel_ends_a_minute_after_its_last_byte() {
-        let (mut client, near) = duplex(64);
-        let (mut service, far) = duplex(64);
-        let open = direction::tests::open();
+    /// A client and a service, and the tunnel between them.
+    fn ends() -> (
+        DuplexStream,
+        DuplexStream,
+        Tunnel<DuplexStream, DuplexStream>,
+    ) {
+        let (client, near) = duplex(64);
+        let (service, far) = duplex(64);
         let up = Direction::new(Way::Up, &Bytes::new(), 0);
         let down = Direction::new(Way::Down, &Bytes::new(), 0);
-        let mut tunnel = Tunnel::new((near, far), (up, down));
-        let moved = Cell::new(false);
+        let tunnel = Tunnel::new((near, far), (up, down));
+        (client, service, tunnel)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_tunnel_ends_a_minute_after_its_last_byte() {
+        let (mut client, mut service, mut tunnel) = ends();
+        let (open, moved) = (direction::tests::open(), Cell::new(false));
         client.shutdown().await.unwrap();
         let begun = Instant::now();
         let speak = async {
@@ -402,13 +411,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_service_said_before_it_broke_off_is_passed_on() {
-        let (mut client, near) = duplex(64);
-        let (mut service, far) = duplex(64);
-        let open = direction::tests::open();
-        let up = Direction::new(Way::Up, &Bytes::new(), 0);
-        let down = Direction::new(Way::Down, &Bytes::new(), 0);
-        let mut tunnel = Tunnel::new((near, far), (up, down));
-        let moved = Cell::new(false);
+        let (mut client, mut service, mut tunnel) = ends();
+        let (open, moved) = (direction::tests::open(), Cell::new(false));
         service.write_all(b"bye").await.unwrap();
         drop(service);
         client.write_all(b"and then?").await.unwrap();
