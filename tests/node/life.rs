@@ -244,7 +244,8 @@ async fn a_container_over_its_memory_limit_is_told_to_be_out_of_memory() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    let fact = pod_says(&relay, id, "CrashLoopBackOff");
+    // That it waits before the next time, a kubelet that looks too late never says.
+    let fact = pod_says(&relay, id, "OOMKilled");
     tokio::select! {
         () = uses => unreachable!("it goes on for ever"),
         () = told.in_time(&gateway, id, "a container over its memory limit", fact) => {}

@@ -43,8 +43,9 @@ class Setting:
         return run(list(command), minutes=minutes, env={**self.env, **env}, show=self.show)
 
     def cargo(self, *words: str, **env: str) -> Ended:
-        """Runs cargo with the lock file as it is. A cold build is most of its time."""
-        return self.run("cargo", *words, minutes=30, **env)
+        """Runs cargo with the lock file as it is. A cold build is most of its time: beside others it gets what they
+        leave of the cores, which is nothing for as long as they compile as well."""
+        return self.run("cargo", *words, minutes=60, **env)
 
     def with_tools(self) -> None:
         """Puts cargo's additional commands on the path of what runs from now on."""
