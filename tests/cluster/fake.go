@@ -20,6 +20,9 @@ const (
 	// podRange is where pods get their addresses. All of it is this machine: a server that listens at all addresses is
 	// every pod.
 	podRange = "127.8.0.0/15"
+	// fakeNodeControllers are all but those that list the pods of a Service. The API server refuses such addresses there,
+	// and they would never cease to try: a third of all calls.
+	fakeNodeControllers = "*,-endpoints-controller,-endpointslice-controller"
 )
 
 // logsOfPods makes one file, which tests may write to, the log of every container of the fake node. Its lines are as a

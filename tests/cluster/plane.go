@@ -150,9 +150,9 @@ func (p *plane) client() (*kubernetes.Clientset, error) {
 	return kubernetes.NewForConfig(p.config())
 }
 
-// start starts the control plane, with more arguments for the API server if there are any. It is back when the API
-// server is ready; the others are starting then.
-func (p *plane) start(ctx context.Context, apiserverArguments ...string) error {
+// start starts the control plane with these controllers. It is back when the API server is ready; the others are starting
+// then.
+func (p *plane) start(ctx context.Context, controllers string) error {
 	client := "http://127.0.0.1:" + strconv.Itoa(p.etcdPort)
 	// With one member nobody connects to the peers' port, but etcd wants one: the kernel chooses it.
 	err := p.family.component("etcd", "--name=cluster", "--data-dir="+p.path("etcd"), "--unsafe-no-fsync",
@@ -161,7 +161,7 @@ func (p *plane) start(ctx context.Context, apiserverArguments ...string) error {
 	if err != nil {
 		return err
 	}
-	p.apiserver = append([]string{
+	p.apiserver = []string{
 		"--etcd-servers=" + client,
 		"--secure-port=" + strconv.Itoa(p.port),
 		"--bind-address=" + p.address,
@@ -182,13 +182,13 @@ func (p *plane) start(ctx context.Context, apiserverArguments ...string) error {
 		"--audit-log-path=" + p.path("audit.log"),
 		// In megabytes: a log that is rotated would look as if it began anew.
 		"--audit-log-maxsize=1000000",
-	}, apiserverArguments...)
+	}
 	if err := p.startAPIServer(ctx); err != nil {
 		return err
 	}
 	// No ports: nobody asks these two for their health or metrics.
 	err = p.family.component("kube-controller-manager", "--kubeconfig="+p.kubeconfig("kube-controller-manager"),
-		"--controllers=*", "--leader-elect=false", "--secure-port=0", "--root-ca-file="+p.keys.CA,
+		"--controllers="+controllers, "--leader-elect=false", "--secure-port=0", "--root-ca-file="+p.keys.CA,
 		"--service-account-private-key-file="+p.keys.ServiceAccount, "--enable-hostpath-provisioner=true",
 		"--kube-api-qps=200", "--kube-api-burst=400",
 		// A node that says nothing for a while has a busy machine, and is not lost.

@@ -128,7 +128,7 @@ func up(ctx context.Context, asked options) error {
 // startWithNode starts the control plane and a node, and is back when pods can be made.
 func (p *plane) startWithNode(ctx context.Context, asked options) error {
 	if !asked.real {
-		if err := p.start(ctx); err != nil {
+		if err := p.start(ctx, fakeNodeControllers); err != nil {
 			return err
 		}
 		if err := p.startFakeNode(ctx); err != nil {
@@ -139,7 +139,7 @@ func (p *plane) startWithNode(ctx context.Context, asked options) error {
 	// Large images take as long as the control plane does.
 	runtime := make(chan error, 1)
 	go func() { runtime <- p.startRuntime(ctx, asked.images) }()
-	if err := p.start(ctx); err != nil {
+	if err := p.start(ctx, "*"); err != nil {
 		return err
 	}
 	if err := <-runtime; err != nil {

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(100);
 /// started is there when it is back, once each; and nobody restarts a gateway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_is_killed_under_ten_starts_costs_time_alone() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let other = relay.another().await;
     let settings = ["spawn.hold=60s", "spawn.timeout=120s"];
     let gateways = [

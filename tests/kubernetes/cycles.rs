@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(10);
 #[tokio::test]
 async fn a_stop_that_was_answered_is_over_and_the_next_start_is_quick() {
     let rounds = if long() { 400 } else { 10 };
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let other = relay.another().await;
     let gateways = [relay.gateway(&[]).await, other.gateway(&[]).await];
     let sessions = stream::iter(0..6_usize).for_each_concurrent(6, async |number| {

@@ -27,7 +27,7 @@ const WRITES: usize = 11;
 async fn a_start_that_broke_off_after_any_write_is_finished_by_another_gateway() {
     let cuts = (1..=WRITES).flat_map(|write| ["before", "after"].map(|when| (write, when)));
     let rounds = stream::iter(cuts).map(|(write, when)| async move {
-        let relay = Relay::new().await;
+        let relay = Relay::apart().await;
         let mut gateway = relay.gateway(&[]).await;
         relay
             .faults(json!({ "cut": { "write": write, "when": when } }))
@@ -67,7 +67,7 @@ async fn until_cut(relay: &Relay) {
 
 #[tokio::test]
 async fn while_the_api_server_is_away_running_sessions_are_served_and_new_ones_refused() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&[]).await;
     let (running, new) = (SessionId::random(), SessionId::random());
     let path = format!("/{running}/chat/");
@@ -105,7 +105,7 @@ type Owner = Arc<Mutex<SessionId>>;
 
 #[tokio::test]
 async fn no_byte_reaches_the_session_that_took_over_an_address() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let [one, other] = [SessionId::random(), SessionId::random()];
     let owner: Owner = Arc::new(Mutex::new(one));
     // Outside the range from which the node gives addresses.
@@ -137,7 +137,7 @@ async fn no_byte_reaches_the_session_that_took_over_an_address() {
         } else {
             (other, one)
         };
-        let pods = relay.within::<Pod>(&loses.to_string());
+        let pods = relay.within::<Pod>(&relay.namespace(loses));
         let name = format!("dev-session-{loses}");
         pods.delete(&name, &DeleteParams::default().grace_period(0))
             .await

@@ -45,7 +45,7 @@ async fn until(
 
 #[tokio::test]
 async fn an_evicted_pod_is_replaced_by_the_next_request() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&[]).await;
     let id = SessionId::random();
     starts(&gateway, id).await;
@@ -73,7 +73,7 @@ async fn an_evicted_pod_is_replaced_by_the_next_request() {
 /// A failure is told for as long as it lasts, and nobody deletes the pod for it: its container is started again.
 #[tokio::test]
 async fn a_container_that_crashes_is_told_and_served_again_when_it_is_well() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&[]).await;
     let id = SessionId::random();
     starts(&gateway, id).await;
@@ -110,7 +110,7 @@ pub(super) async fn until_told(gateway: &Serve, id: SessionId, is_it: impl Fn(&s
 /// While a stop takes its time, requests wait for its end: then some start the session again, and others may not.
 #[tokio::test]
 async fn requests_that_meet_a_slow_stop_wait_for_its_end() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let other = relay.another().await;
     let delay = "podTemplate.metadata.annotations.cluster\\.test/stop-delay=2s";
     let gateways = [relay.gateway(&[delay]).await, other.gateway(&[delay]).await];
@@ -141,7 +141,7 @@ async fn requests_that_meet_a_slow_stop_wait_for_its_end() {
 /// A start that takes its time shows its page, holds its requests and is one start, whoever asks.
 #[tokio::test]
 async fn a_slow_start_holds_its_requests_at_every_gateway() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let other = relay.another().await;
     let delay = "podTemplate.metadata.annotations.cluster\\.test/start-delay=2s";
     let gateways = [relay.gateway(&[delay]).await, other.gateway(&[delay]).await];
@@ -175,7 +175,7 @@ async fn a_slow_start_holds_its_requests_at_every_gateway() {
 async fn many_sessions_at_once_start_once_each() {
     // Held for as long as it takes: each request is answered by the pod.
     let (count, hold) = if long() { (100, 300) } else { (40, 120) };
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let other = relay.another().await;
     let settings = [&*format!("spawn.hold={hold}s,spawn.timeout={hold}s")];
     let gateways = [
@@ -197,7 +197,7 @@ async fn many_sessions_at_once_start_once_each() {
     let writes = [relay.writes().await, other.writes().await].concat();
     for id in ids {
         let made = writes.iter().filter(|call| {
-            call.namespace == id.to_string() && call.resource == "pods" && call.status == 201
+            call.namespace == relay.namespace(id) && call.resource == "pods" && call.status == 201
         });
         assert_eq!(made.count(), 1, "pods of {id}");
         assert_eq!(names(&relay.objects(id).await), OBJECTS, "{id}");

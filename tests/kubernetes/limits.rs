@@ -82,7 +82,7 @@ async fn is_overshot_by_three_at_most(limit: &str, code: &str, users: &[String])
 
 #[tokio::test]
 async fn a_session_is_made_by_its_profile_and_made_anew_by_another() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let id = SessionId::random();
     let profiles = "profiles.large.resources.limits.memory=16Gi,profiles.large.env.SIZE=large";
     let memory = async |profile: &str| {
@@ -91,7 +91,7 @@ async fn a_session_is_made_by_its_profile_and_made_anew_by_another() {
         let reply = gateway.send("GET", &format!("/{id}/chat/"), API).await;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
         let pod = relay.pod(id).await;
-        let accounts = relay.within::<ServiceAccount>(&id.to_string());
+        let accounts = relay.within::<ServiceAccount>(&relay.namespace(id));
         let account = accounts.get(&format!("dev-session-{id}")).await;
         let labels = |labels: Option<BTreeMap<String, String>>| {
             labels.unwrap_or_default().remove("dev-session/profile")

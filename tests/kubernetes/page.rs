@@ -33,7 +33,7 @@ async fn reads(relay: &Relay) -> usize {
 
 #[tokio::test]
 async fn the_page_shows_the_last_lines_which_are_read_once_in_two_seconds() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&[]).await;
     let id = SessionId::random();
     assert!(!page(&gateway, id).await.contains("said last"));
@@ -82,7 +82,7 @@ async fn shows(gateway: &Serve, id: SessionId, parts: &[&str]) -> String {
 
 #[tokio::test]
 async fn the_page_shows_how_the_last_start_went_as_far_as_that_replica_has_seen_it() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let fails = "podTemplate.metadata.annotations.cluster\\.test/fail=unschedulable";
     let gateway = relay.gateway(&[fails]).await;
     let watches = relay.another().await.gateway(&[]).await;

@@ -19,7 +19,7 @@ use crate::support::{
 /// can be started and stopped as ever.
 #[tokio::test]
 async fn starts_and_stops_at_once_leave_a_record_that_is_true() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let other = relay.another().await;
     let gateways = [relay.gateway(&[]).await, other.gateway(&[]).await];
     let id = SessionId::random();
@@ -57,7 +57,7 @@ async fn starts_and_stops_at_once_leave_a_record_that_is_true() {
 async fn settled(relay: &Relay, gateways: &[Serve; 2], id: SessionId, round: usize) -> String {
     let begun = Instant::now();
     loop {
-        let accounts = relay.within::<ServiceAccount>(&id.to_string());
+        let accounts = relay.within::<ServiceAccount>(&relay.namespace(id));
         let account = accounts
             .get(&format!("dev-session-{id}"))
             .await
@@ -67,7 +67,7 @@ async fn settled(relay: &Relay, gateways: &[Serve; 2], id: SessionId, round: usi
             .get("dev-session/state")
             .cloned()
             .unwrap_or_default();
-        let pods = relay.within::<Pod>(&id.to_string());
+        let pods = relay.within::<Pod>(&relay.namespace(id));
         let pods = pods
             .list(&ListParams::default())
             .await
@@ -107,7 +107,7 @@ async fn settled(relay: &Relay, gateways: &[Serve; 2], id: SessionId, round: usi
 /// A restart and a stop that broke off after any write: the next gateway goes on, and the record is true.
 #[tokio::test]
 async fn a_restart_or_stop_that_broke_off_is_finished_by_another_gateway() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let second = relay.gateway(&[]).await;
     for (what, write, when) in [
         ("start", 1, "before"),
@@ -173,7 +173,7 @@ async fn until_cut(relay: &Relay, round: &str) {
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn what_happened_while_a_gateway_was_blind_is_known_as_soon_as_it_sees() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&[]).await;
     let other = relay.another().await;
     let seeing = other.gateway(&[]).await;
@@ -191,7 +191,7 @@ async fn what_happened_while_a_gateway_was_blind_is_known_as_soon_as_it_sees() {
         // In this order: whoever has learned of the stop has learned of the start.
         starts(&seeing, made).await;
         stops(&seeing, stopped).await;
-        let pods = relay.within::<Pod>(&replaced.to_string());
+        let pods = relay.within::<Pod>(&relay.namespace(replaced));
         let name = format!("dev-session-{replaced}");
         let deleted = pods
             .delete(&name, &DeleteParams::default().grace_period(0))
@@ -261,7 +261,7 @@ async fn what_happened_while_a_gateway_was_blind_is_known_as_soon_as_it_sees() {
 /// pauses take is asserted: a busy machine makes them longer.
 #[tokio::test]
 async fn a_list_that_is_refused_is_asked_for_less_and_less_often() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     relay
         .faults(json!({ "answer": { "status": 403, "verb": "list", "resource": "pods" } }))
         .await;
@@ -291,7 +291,7 @@ async fn a_list_that_is_refused_is_asked_for_less_and_less_often() {
 /// A gateway that begins while the API server is away says so, and needs no restart.
 #[tokio::test]
 async fn a_gateway_that_begins_without_the_api_server_is_ready_when_that_comes() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let id = SessionId::random();
     relay.faults(json!({ "away": true })).await;
     let gateway = relay.blind_gateway(&[]);
@@ -312,7 +312,7 @@ async fn a_gateway_that_begins_without_the_api_server_is_ready_when_that_comes()
 /// A client that leaves cancels nothing, and neither do all of them.
 #[tokio::test]
 async fn a_start_goes_on_when_every_client_has_left() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&[]).await;
     let id = SessionId::random();
     relay.faults(json!({ "delay_ms": 300 })).await;

@@ -70,7 +70,7 @@ const STARTS: [Start; 12] = [
 async fn whatever_keeps_a_start_from_its_end_is_on_the_page_and_explained_in_seconds() {
     let all = STARTS.into_iter().map(|start| async move {
         let (what, settings, (fact, known), code, words) = start;
-        let relay = Relay::new().await;
+        let relay = Relay::apart().await;
         let settings = settings.iter().map(|set| match set.split_once('=') {
             Some(("fail" | "message", _)) => format!("{NODE}{set}"),
             _ => (*set).to_owned(),
@@ -102,7 +102,7 @@ async fn whatever_keeps_a_start_from_its_end_is_on_the_page_and_explained_in_sec
 
 /// Says of a session's pod, or of its claim, what a node or a controller would say.
 async fn say(relay: &Relay, id: SessionId, reason: &str, message: &str) {
-    let events = relay.within::<Event>(&id.to_string());
+    let events = relay.within::<Event>(&relay.namespace(id));
     let now = k8s_openapi::jiff::Timestamp::now().to_string();
     let (kind, name, weight) = match reason {
         "FailedBinding" | "WaitForFirstConsumer" => {
@@ -112,7 +112,7 @@ async fn say(relay: &Relay, id: SessionId, reason: &str, message: &str) {
     };
     let event = json!({
         "metadata": { "generateName": "said-" },
-        "involvedObject": { "kind": kind, "apiVersion": "v1", "name": name, "namespace": id.to_string() },
+        "involvedObject": { "kind": kind, "apiVersion": "v1", "name": name, "namespace": relay.namespace(id) },
         "type": weight, "reason": reason, "message": message, "lastTimestamp": now,
     });
     let event: Event = serde_json::from_value(event).expect("an event");
@@ -123,7 +123,7 @@ async fn say(relay: &Relay, id: SessionId, reason: &str, message: &str) {
 /// What is said of a pod long after it was made, and then something else.
 #[tokio::test]
 async fn what_is_said_late_of_a_pod_that_waits_is_told_as_soon_as_the_rest() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&[&format!("{NODE}start-delay=10m")]).await;
     let id = SessionId::random();
     let page = gateway
@@ -137,7 +137,7 @@ async fn what_is_said_late_of_a_pod_that_waits_is_told_as_soon_as_the_rest() {
         let mut events = calls.iter().filter(|call| call.resource == "events");
         let looked = events
             .clone()
-            .filter(|call| call.namespace == id.to_string());
+            .filter(|call| call.namespace == relay.namespace(id));
         looked.count() >= 2 && events.any(|call| call.verb == "watch")
     })
     .await;
@@ -162,7 +162,7 @@ async fn what_is_said_late_of_a_pod_that_waits_is_told_as_soon_as_the_rest() {
 /// What keeps a claim from a disk is said now and then only. It holds of a pod that is made after that, too.
 #[tokio::test]
 async fn what_was_said_of_a_claim_is_told_of_the_next_pod_as_well() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&["storage.className=nowhere"]).await;
     let id = SessionId::random();
     let page = gateway
@@ -194,7 +194,7 @@ async fn what_was_said_of_a_claim_is_told_of_the_next_pod_as_well() {
 
 #[tokio::test]
 async fn a_port_that_nothing_listens_on_is_told_by_its_number() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let closed = TcpSocket::new_v4().expect("a socket");
     closed
         .bind("127.0.0.1:0".parse().expect("an address"))
@@ -220,7 +220,7 @@ async fn a_port_that_nothing_listens_on_is_told_by_its_number() {
 /// It is no failure: the next request starts it. Until then whoever looks is told, also by a gateway that begins later.
 #[tokio::test]
 async fn an_eviction_is_told_until_a_request_starts_the_session_again() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&[]).await;
     let id = SessionId::random();
     starts(&gateway, id).await;
@@ -255,7 +255,7 @@ async fn an_eviction_is_told_until_a_request_starts_the_session_again() {
 
 #[tokio::test]
 async fn an_api_server_that_is_away_is_told_of_sessions_that_do_not_run() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&[]).await;
     let id = SessionId::random();
     let told = Told {

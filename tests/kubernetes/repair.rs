@@ -89,7 +89,7 @@ async fn a_secret_that_was_changed_is_copied_anew_at_the_next_start() {
     stops(&gateway, id).await;
     starts(&gateway, id).await;
     let copy = relay
-        .within::<Secret>(&id.to_string())
+        .within::<Secret>(&relay.namespace(id))
         .get(&name)
         .await
         .expect("it is there");
@@ -99,7 +99,7 @@ async fn a_secret_that_was_changed_is_copied_anew_at_the_next_start() {
 /// A new template is for new starts: what runs goes on as it is, whoever is asked.
 #[tokio::test]
 async fn a_changed_setting_takes_effect_at_the_next_start_and_not_before() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let old = relay.gateway(&["image.tag=old"]).await;
     let id = SessionId::random();
     starts(&old, id).await;
@@ -140,12 +140,12 @@ fn image(pod: &Pod) -> &str {
 /// Without the mark on its account a session is gone through from the first step: nothing changes by that.
 #[tokio::test]
 async fn a_start_that_finds_everything_there_changes_nothing_but_its_record() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&["quota.pods=2"]).await;
     let id = SessionId::random();
     starts(&gateway, id).await;
     stops(&gateway, id).await;
-    let accounts = relay.within::<ServiceAccount>(&id.to_string());
+    let accounts = relay.within::<ServiceAccount>(&relay.namespace(id));
     let unmark = json!({ "metadata": { "annotations": { "dev-session/plan": null } } });
     let params = PatchParams::default();
     let unmarked = accounts
@@ -167,13 +167,13 @@ async fn a_start_that_finds_everything_there_changes_nothing_but_its_record() {
 
 #[tokio::test]
 async fn a_pod_of_somebody_else_under_the_sessions_name_is_left_alone_and_told() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&[]).await;
     let id = SessionId::random();
     starts(&gateway, id).await;
     stops(&gateway, id).await;
     let name = format!("dev-session-{id}");
-    let pods = relay.within::<Pod>(&id.to_string());
+    let pods = relay.within::<Pod>(&relay.namespace(id));
     let foreign = json!({
         "metadata": { "name": name },
         "spec": { "containers": [{ "name": "other", "image": "other" }] },
@@ -233,7 +233,7 @@ async fn a_session_that_helm_installed_is_served_and_never_touched() {
         .expect("it is made");
     let account = json!({ "metadata": { "name": name, "labels": labels } });
     let account: ServiceAccount = serde_json::from_value(account).expect("an account");
-    let accounts = relay.within::<ServiceAccount>(&id.to_string());
+    let accounts = relay.within::<ServiceAccount>(&relay.namespace(id));
     accounts.create(&post, &account).await.expect("it is made");
     // As a Deployment names its pods.
     let pod = json!({
@@ -244,7 +244,7 @@ async fn a_session_that_helm_installed_is_served_and_never_touched() {
         },
     });
     let pod: Pod = serde_json::from_value(pod).expect("a pod");
-    let pods = relay.within::<Pod>(&id.to_string());
+    let pods = relay.within::<Pod>(&relay.namespace(id));
     let made = pods.create(&post, &pod).await.expect("it is made");
     let pod_name = made.metadata.name.expect("it has a name");
 

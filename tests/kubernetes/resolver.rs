@@ -32,7 +32,7 @@ async fn is_made_from(relay: &Relay, gateway: &Serve, id: SessionId, said: [Opti
 
 #[tokio::test]
 async fn of_a_project_that_is_not_there_the_api_server_is_not_even_asked() {
-    let (relay, platform) = (Relay::new().await, Platform::new().await);
+    let (relay, platform) = (Relay::apart().await, Platform::new().await);
     let gateway = relay.gateway(&[&platform.setting()]).await;
     let id = SessionId::random();
     is_not_found(&gateway, id).await;
@@ -40,13 +40,13 @@ async fn of_a_project_that_is_not_there_the_api_server_is_not_even_asked() {
     assert!(calls.is_empty(), "{calls:#?}");
     let calls = relay.calls().await;
     let mut calls = calls.iter();
-    let about_it = calls.find(|call| call.namespace == id.to_string());
+    let about_it = calls.find(|call| call.namespace == relay.namespace(id));
     assert!(about_it.is_none(), "{about_it:#?}");
 }
 
 #[tokio::test]
 async fn without_an_answer_of_the_platform_nothing_is_written_and_with_one_it_is_what_counts() {
-    let (relay, platform) = (Relay::new().await, Platform::new().await);
+    let (relay, platform) = (Relay::apart().await, Platform::new().await);
     let profiles = "profiles.large.resources.limits.memory=16Gi,profiles.large.env.SIZE=large";
     let setting = format!("{},resolver.timeout=300ms", platform.setting());
     let gateway = relay.gateway(&[&setting, profiles]).await;

@@ -121,10 +121,11 @@ pub(super) async fn documents(relay: &Relay, id: SessionId) -> BTreeMap<String, 
         let answer: Value = relay.client.request(request).await.expect("an answer");
         answer
     };
-    let namespace = read(format!("/api/v1/namespaces/{id}")).await;
+    let space = relay.namespace(id);
+    let namespace = read(format!("/api/v1/namespaces/{space}")).await;
     let mut all = BTreeMap::from([("namespaces UUID".to_owned(), namespace)]);
     for (group, plural) in KINDS {
-        let mut list = read(format!("{group}/namespaces/{id}/{plural}")).await;
+        let mut list = read(format!("{group}/namespaces/{space}/{plural}")).await;
         for object in list["items"].as_array_mut().expect("a list").drain(..) {
             let name = object["metadata"]["name"].as_str().expect("a name");
             let name = name.replace(&id.to_string(), "UUID");

@@ -59,7 +59,7 @@ async fn every_request_gets_what_the_table_says_by_as_few_writes_at_any_gateway(
         let closed = TcpSocket::new_v4().unwrap();
         closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = closed.local_addr().unwrap().port();
-        let relay = Relay::new().await;
+        let relay = Relay::apart().await;
         let column = Column {
             state,
             cells: cells(at),
@@ -175,7 +175,7 @@ impl Column {
         join_all(sessions.into_iter().map(async |cell| {
             let (id, relay) = (cell.id, &self.relays[0]);
             let (pods, name) = (
-                relay.within::<Pod>(&id.to_string()),
+                relay.within::<Pod>(&relay.namespace(id)),
                 format!("dev-session-{id}"),
             );
             // A pod without a node would end at once.
@@ -241,7 +241,7 @@ impl Column {
 
     /// Ends a pod at once that was taking its time; returns which one.
     async fn end(&self, cell: &Cell) -> String {
-        let pods = self.relays[0].within::<Pod>(&cell.id.to_string());
+        let pods = self.relays[0].within::<Pod>(&self.relays[0].namespace(cell.id));
         let name = format!("dev-session-{}", cell.id);
         let pod = pods.get(&name).await.expect("it is still there");
         let now = DeleteParams::default().grace_period(0);
@@ -251,7 +251,7 @@ impl Column {
 
     /// The address of the session's pod, once there is one that is not the one before.
     async fn address(&self, cell: &Cell, before: Option<String>) -> IpAddr {
-        let pods = self.relays[0].within::<Pod>(&cell.id.to_string());
+        let pods = self.relays[0].within::<Pod>(&self.relays[0].namespace(cell.id));
         let name = format!("dev-session-{}", cell.id);
         let begun = Instant::now();
         loop {
@@ -298,7 +298,7 @@ impl Column {
             let mut is_less = made.clone().count() < namespaces;
             assert!(made.count() <= namespaces, "{writes:#?}");
             for cell in &self.cells {
-                let of = |call: &&Call| call.namespace == cell.id.to_string();
+                let of = |call: &&Call| call.namespace == one.namespace(cell.id);
                 let all: Vec<_> = writes.iter().filter(of).collect();
                 let (name, expected) = (cell.name(self.state), expected(cell));
                 assert!(

@@ -89,7 +89,7 @@ async fn ends(socket: &mut Socket) {
 /// one.
 #[tokio::test]
 async fn a_websocket_starts_its_session_and_ends_with_its_pod() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let port = sockets().await;
     let gateway = relay
         .gateway(&[&format!("service.vscode.port={port}")])
@@ -105,7 +105,7 @@ async fn a_websocket_starts_its_session_and_ends_with_its_pod() {
         assert_eq!(next(&mut socket).await, Message::text("keystroke"));
     }
 
-    let pods = relay.within::<Pod>(&id.to_string());
+    let pods = relay.within::<Pod>(&relay.namespace(id));
     let name = format!("dev-session-{id}");
     let deleted = pods
         .delete(&name, &DeleteParams::default().grace_period(0))
@@ -131,7 +131,7 @@ async fn address_of(relay: &Relay, id: SessionId) -> Option<String> {
 /// While two pods claim one address, neither is sent anything: whose it is, only the network knows.
 #[tokio::test]
 async fn an_address_that_two_pods_claim_gets_no_request_until_one_has_it() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&["spawn.hold=1s"]).await;
     let [one, other] = [SessionId::random(), SessionId::random()];
     for id in [one, other] {
@@ -163,7 +163,7 @@ async fn an_address_that_two_pods_claim_gets_no_request_until_one_has_it() {
 
 /// Gives the pod of a session this address.
 async fn claim(relay: &Relay, id: SessionId, address: &str) {
-    let pods = relay.within::<Pod>(&id.to_string());
+    let pods = relay.within::<Pod>(&relay.namespace(id));
     let status = json!({ "status": { "podIP": address, "podIPs": [{ "ip": address }] } });
     let name = format!("dev-session-{id}");
     let patched = pods
@@ -176,7 +176,7 @@ async fn claim(relay: &Relay, id: SessionId, address: &str) {
 /// request is answered, by its old pod or its new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_vanishes_under_traffic_disturbs_nobody() {
-    let relay = Arc::new(Relay::new().await);
+    let relay = Arc::new(Relay::apart().await);
     let gateway = Arc::new(relay.gateway(&[]).await);
     let [steady, struck] = [SessionId::random(), SessionId::random()];
     for id in [steady, struck] {
@@ -209,7 +209,7 @@ async fn a_pod_that_vanishes_under_traffic_disturbs_nobody() {
             }
         })
     });
-    let pods = relay.within::<Pod>(&struck.to_string());
+    let pods = relay.within::<Pod>(&relay.namespace(struck));
     let name = format!("dev-session-{struck}");
     for _ in 0..10 {
         let before = relay.pod(struck).await.metadata.uid;

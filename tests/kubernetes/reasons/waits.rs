@@ -37,7 +37,7 @@ async fn has_read_events(relay: &Relay, id: SessionId) {
     until("its events are read", || async {
         let calls = relay.calls().await;
         let read = calls.iter().filter(|call| {
-            call.resource == "events" && call.namespace == id.to_string() && call.status == 200
+            call.resource == "events" && call.namespace == relay.namespace(id) && call.status == 200
         });
         // Of the pod, and of its claim.
         read.count() >= 2
@@ -48,7 +48,7 @@ async fn has_read_events(relay: &Relay, id: SessionId) {
 /// What the cluster says of such a claim is as it should be, also to a gateway that hears of it later.
 #[tokio::test]
 async fn a_disk_that_waits_for_its_pod_is_a_stage_of_the_start_and_no_failure() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let id = SessionId::random();
     let name = format!("waits-{id}");
     class(&relay, &name).await;
@@ -86,12 +86,12 @@ async fn a_disk_that_waits_for_its_pod_is_a_stage_of_the_start_and_no_failure() 
         let explained = gateway.ask("GET", &path).await;
         assert!(!explained.text().contains("\"code\":\""), "{explained:?}");
     }
-    let pods = relay.within::<Pod>(&id.to_string());
+    let pods = relay.within::<Pod>(&relay.namespace(id));
     let free = Patch::Merge(json!({ "spec": { "schedulingGates": null } }));
     let (pod, params) = (format!("dev-session-{id}"), PatchParams::default());
     pods.patch(&pod, &params, &free).await.expect("it is freed");
     starts(&gateway, id).await;
-    let claims = relay.within::<PersistentVolumeClaim>(&id.to_string());
+    let claims = relay.within::<PersistentVolumeClaim>(&relay.namespace(id));
     let claim = claims.get(&format!("{pod}-workspace")).await;
     let claim = claim.expect("it is there").spec.expect("it has a spec");
     let volumes = Api::<PersistentVolume>::all(relay.client.clone());
@@ -105,12 +105,12 @@ async fn a_disk_that_waits_for_its_pod_is_a_stage_of_the_start_and_no_failure() 
 /// A start that waits for the end of a namespace says so, and goes on when it is gone.
 #[tokio::test]
 async fn an_old_namespace_that_does_not_go_is_what_a_start_says_it_waits_for() {
-    let relay = Relay::new().await;
+    let relay = Relay::apart().await;
     let gateway = relay.gateway(&["spawn.hold=60s"]).await;
     let id = SessionId::random();
     starts(&gateway, id).await;
     // As long as this is there, so is the namespace.
-    let maps = relay.within::<ConfigMap>(&id.to_string());
+    let maps = relay.within::<ConfigMap>(&relay.namespace(id));
     let held = json!({ "metadata": { "name": "held", "finalizers": ["cluster.test/held"] } });
     let held: ConfigMap = serde_json::from_value(held).expect("one");
     maps.create(&PostParams::default(), &held)
@@ -119,7 +119,7 @@ async fn an_old_namespace_that_does_not_go_is_what_a_start_says_it_waits_for() {
     let namespaces = relay.namespaces();
     let now = DeleteParams::default();
     namespaces
-        .delete(&id.to_string(), &now)
+        .delete(&relay.namespace(id), &now)
         .await
         .expect("it is deleted");
     until_told(&gateway, id, |state| {
@@ -144,7 +144,7 @@ async fn an_old_namespace_that_does_not_go_is_what_a_start_says_it_waits_for() {
         .expect("it is freed");
     // The namespace's end alone takes the cluster a quarter of a minute.
     until("it is made anew", || async {
-        let found = namespaces.get_opt(&id.to_string()).await;
+        let found = namespaces.get_opt(&relay.namespace(id)).await;
         let made = found.expect("an answer");
         made.is_some_and(|made| made.metadata.deletion_timestamp.is_none())
     })
