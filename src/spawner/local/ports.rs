@@ -1,11 +1,14 @@
 //! Free ports on 127.0.0.1, each had by one service of one session.
 
 use std::{
-    collections::HashSet,
     fs, io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::RangeInclusive,
-    sync::{Arc, Mutex, PoisonError},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr as Name, UnixDatagram},
+    },
+    sync::Arc,
 };
 
 use tokio::net::TcpSocket;
@@ -23,15 +26,16 @@ const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
 #[derive(Debug, Clone)]
 pub(super) struct Ports {
     candidates: Arc<[u16]>,
-    given: Arc<Mutex<HashSet<u16>>>,
 }
 
-/// A port that no other service gets while this lives: not even when this one's program is dead, or requests for one
-/// session would reach another.
+/// A port that no other service of any gateway gets while this lives: not even when this one's program is dead, or
+/// requests for one session would reach another.
 #[derive(Debug)]
 pub(super) struct Port {
     number: u16,
-    given: Arc<Mutex<HashSet<u16>>>,
+    /// Bound to the port's name among the abstract addresses (unix(7)). Like the ports, these are those of a network
+    /// namespace; the kernel frees one with the socket, however the gateway ends.
+    _name: UnixDatagram,
 }
 
 impl Ports {
@@ -48,7 +52,6 @@ impl Ports {
         }
         Self {
             candidates: candidates.into(),
-            given: Arc::default(),
         }
     }
 
@@ -57,30 +60,34 @@ impl Ports {
     /// # Errors
     /// If there is none.
     pub(super) fn free(&self) -> io::Result<Port> {
-        // From a random place on, so that two gateways of one machine seldom look at the same port at the same time.
+        // From a random place on: a port that was had a moment ago is seldom the next.
         let count = self.candidates.len();
         let from =
             usize::from_le_bytes(Uuid::new_v4().as_bytes()[..8].try_into().expect("8 bytes"));
         let from = from % count;
         for number in (from..from + count).map(|at| self.candidates[at % count]) {
-            if let Some(port) = self.reserve(number).filter(Port::is_free) {
-                return Ok(port);
+            match Port::reserve(number) {
+                Ok(port) if port.is_free() => return Ok(port),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error),
             }
         }
         let all = format!("all {count} ports for services are taken");
         Err(io::Error::new(io::ErrorKind::AddrInUse, all))
     }
-
-    fn reserve(&self, number: u16) -> Option<Port> {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        given.insert(number).then(|| Port {
-            number,
-            given: Arc::clone(&self.given),
-        })
-    }
 }
 
 impl Port {
+    /// Takes a port from all other gateways, whatever else may listen on it.
+    fn reserve(number: u16) -> io::Result<Self> {
+        let name = Name::from_abstract_name(format!("session-gateway/port/{number}"))?;
+        Ok(Self {
+            number,
+            _name: UnixDatagram::bind_addr(&name)?,
+        })
+    }
+
     pub(super) fn number(&self) -> u16 {
         self.number
     }
@@ -96,13 +103,6 @@ impl Port {
     }
 }
 
-impl Drop for Port {
-    fn drop(&mut self) {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        given.remove(&self.number);
-    }
-}
-
 fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.trim().split_once(char::is_whitespace)?;
     Some(first.parse().ok()?..=last.trim().parse().ok()?)
@@ -114,30 +114,32 @@ mod tests {
 
     use super::*;
 
+    /// The ports of a gateway that gives no others.
     fn of(candidates: &[u16]) -> Ports {
         Ports {
             candidates: candidates.into(),
-            given: Arc::default(),
         }
     }
 
     #[tokio::test]
-    async fn a_port_is_given_once_while_it_is_had_and_not_while_it_is_in_use() {
+    async fn a_port_is_given_once_by_all_gateways_while_it_is_had_and_not_while_it_is_in_use() {
         let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let numbers = listeners
             .each_ref()
             .map(|it| it.local_addr().unwrap().port());
-        let ports = of(&numbers);
+        let [ports, others] = [of(&numbers), of(&numbers)];
         assert!(ports.free().is_err());
         let [_kept, second, third] = listeners;
         drop((second, third));
-        let had = [ports.free().unwrap(), ports.free().unwrap()];
+        let had = [ports.free().unwrap(), others.free().unwrap()];
         let mut given = had.each_ref().map(Port::number);
         given.sort_unstable();
         let mut expected = [numbers[1], numbers[2]];
         expected.sort_unstable();
         assert_eq!(given, expected);
-        assert!(ports.free().is_err());
+        for gateway in [&ports, &others] {
+            assert!(gateway.free().is_err());
+        }
         drop(had);
         assert!(ports.free().is_ok());
     }
